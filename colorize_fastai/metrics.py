@@ -1,0 +1,2 @@
+"temporary stand-in"
+def train_metrics(): return []
