@@ -1,5 +1,6 @@
 """Notebooks to a website, offline: nbdev's processors -> Markdown -> mkdocs-material. Called by `.ci/docs`; `--readme` rewrites README.md."""
 import argparse, base64, os, re, shutil, subprocess, sys, tempfile
+from itertools import groupby
 from pathlib import Path
 os.environ['NO_MKDOCS_2_WARNING'] = '1' # read by mkdocs-material when it is imported
 import yaml
@@ -119,7 +120,8 @@ def render(nb_path, nbs, out, pages, hosted):
         f = out/rel.parent/'figures'/f'{rel.stem}_{n}.{suf}'
         f.parent.mkdir(parents=True, exist_ok=True); f.write_bytes(data)
         return f.relative_to(out/rel.parent).as_posix()
-    for c in nb.cells:
+    generated = lambda c: bool(c.get('has_sd')) # show_doc cells come last definition first
+    for c in (c for g,cs in groupby(nb.cells, generated) for c in (reversed(list(cs)) if g else cs)):
         if c.cell_type == 'markdown': md.append(outside_code(lambda t: blocks(math(t)), c.source))
         if c.cell_type != 'code': continue
         if re.search(r'^show_doc\(', c.source, re.M): md += [card(output(o, save)) for o in c.outputs]; continue
@@ -185,7 +187,8 @@ def build(project, site):
                 nav.setdefault(folders[p.parent.relative_to(nbs).as_posix()] if p.stem != 'index' else 'Home', []).append({title: pages[p.relative_to(nbs).as_posix()]})
         menu = [{k: list(v[0].values())[0] if k == 'Home' else v} for k,v in nav.items()]
         (Path(tmp)/'mkdocs.yml').write_text(yaml.safe_dump(config(cfg, docs, site, menu), allow_unicode=True, sort_keys=False), encoding='utf-8')
-        subprocess.run([sys.executable, '-m', 'mkdocs', 'build', '--strict', '--quiet', '-f', f'{tmp}/mkdocs.yml'], check=True)
+        r = subprocess.run([sys.executable, '-m', 'mkdocs', 'build', '--strict', '-f', f'{tmp}/mkdocs.yml'], capture_output=True, text=True)
+        if r.returncode: raise ValueError(f'mkdocs stopped:\n{r.stdout}{r.stderr}') # a dead link, for one: --strict counts warnings unless --quiet hides them
     if bad := remote_assets(site): raise ValueError(f'pages that fetch from another host: {bad}')
     return len(pages)
 

@@ -6,7 +6,7 @@ Docs: https://colorize-fastai.github.io/colorize_fastai/data.html.md"""
 
 # %% auto #0
 __all__ = ['colorfulness_of', 'scan_photos', 'split_photos', 'save_split', 'read_split', 'read_square', 'crop_flip',
-           'PhotoDataLoader', 'show_rows', 'colorize_dls']
+           'PhotoDataLoader', 'PhotoFiles', 'show_rows', 'colorize_dls']
 
 # %% ../nbs/02_data.ipynb #00000003
 import hashlib, warnings
@@ -57,7 +57,7 @@ def split_photos(
     "Draw the validation photos by lot, from the seed and each file's name"
     if not 0 <= valid_pct < 1: raise ValueError(f'valid_pct is a share between 0 and 1, got {valid_pct}')
     names = sorted((_rel(f, root) for f in files), key=lambda o: _draw(o, seed))[:max_photos]
-    n = round(len(names)*valid_pct)
+    n = max(round(len(names)*valid_pct), valid_pct > 0 and len(names) > 1) # at least one, if any are wanted
     return pd.DataFrame(dict(file=names, is_valid=[i < n for i in range(len(names))])).sort_values('file', ignore_index=True)
 
 def _rel(f, root):
@@ -147,7 +147,12 @@ class PhotoDataLoader(DataLoader):
         self.step += 1
         return to_L_ab(b.float()/255)
 
-# %% ../nbs/02_data.ipynb #00000018
+# %% ../nbs/02_data.ipynb #00000015
+class PhotoFiles(FL):
+    "The files of a loader; a Learner is exported without them"
+    def new_empty(self): return type(self)()
+
+# %% ../nbs/02_data.ipynb #00000019
 def show_rows(
     rows: dict, # title → RGB batch [B,3,H,W] in [0,1] or L batch [B,1,H,W] in [-1,1]
     max_n: int = 6, # at most so many photos
@@ -164,7 +169,7 @@ def show_rows(
         ax[0].set_ylabel(name)
     if title: fig.suptitle(title)
 
-# %% ../nbs/02_data.ipynb #00000019
+# %% ../nbs/02_data.ipynb #0000001a
 @torch.no_grad()
 def _show_batch(self:PhotoDataLoader, b=None, max_n=6, show=True, **kwargs):
     L, ab = (o[:max_n] for o in (b or self.one_batch()))
@@ -178,7 +183,7 @@ def _show_results(self:PhotoDataLoader, b, out, max_n=6, **kwargs):
 
 PhotoDataLoader.show_batch, PhotoDataLoader.show_results = _show_batch, _show_results
 
-# %% ../nbs/02_data.ipynb #0000001c
+# %% ../nbs/02_data.ipynb #0000001d
 def _sources(source, path):
     "Files, the folder that their names are relative to, and a given split (or None) of any kind of `source`"
     if isinstance(source, pd.DataFrame):
@@ -190,7 +195,7 @@ def _sources(source, path):
     root = path or (source if isinstance(source, (str, Path)) and Path(source).is_dir() else '.')
     return files, Path(root), None
 
-# %% ../nbs/02_data.ipynb #0000001d
+# %% ../nbs/02_data.ipynb #0000001e
 def _usable(files, min_colorfulness, num_workers):
     "The files that can be read and are colourful enough; says what was left out"
     df = scan_photos(files, num_workers)
@@ -203,7 +208,7 @@ def _usable(files, min_colorfulness, num_workers):
                                   f'{min_colorfulness}): give a folder of colour photographs, or lower min_colorfulness')
     return keep
 
-# %% ../nbs/02_data.ipynb #0000001e
+# %% ../nbs/02_data.ipynb #0000001f
 def colorize_dls(
     source: str | Path | Iterable | pd.DataFrame, # folder tree, list of files, DataFrame of files (column `file` or the first; `is_valid` if it has a split), or the URL of an archive such as `URLs.COCO_SAMPLE`
     size: int = 256, # side of the square crops, in pixels
@@ -220,6 +225,8 @@ def colorize_dls(
     verbose: bool = True, # say what was found?
 ) -> DataLoaders: # `.train` and `.valid` give batches (L, ab); `.split` and `.root` say what is where
     "Everything between photographs and training"
+    load_size = load_size or round(size*1.25)
+    if load_size < size: raise ValueError(f'load_size {load_size} is smaller than the crop, size {size}: make it {size} or larger')
     files, root, given = _sources(source, path)
     if split is not None: given = split if isinstance(split, pd.DataFrame) else read_split(split)
     if given is not None: files = _among(files, given, root)
@@ -228,9 +235,9 @@ def colorize_dls(
     else: given = given[given.file.isin({_rel(f, root) for f in files} | {str(f) for f in files})].reset_index(drop=True)
     train, valid = ([root/f for f in given.file[given.is_valid == v]] for v in (False, True))
     if verbose: print(f'{len(given)} photos: {len(train)} to train on, {len(valid)} to validate on')
-    return _loaders(train, valid, given, root, size, load_size or round(size*1.25), bs, seed, num_workers, torch.device(device or default_device()))
+    return _loaders(train, valid, given, root, size, load_size, bs, seed, num_workers, torch.device(device or default_device()))
 
-# %% ../nbs/02_data.ipynb #0000001f
+# %% ../nbs/02_data.ipynb #00000020
 def _among(files, split, root):
     "The files of `split`, which must be there"
     have = {_rel(f, root): f for f in files}
@@ -241,11 +248,10 @@ def _among(files, split, root):
 
 def _loaders(train, valid, split, root, size, load_size, bs, seed, num_workers, device):
     if not train: raise PhotoError(f'No photo to train on: all {len(valid)} are for validation; give more photos or a smaller valid_pct')
-    if load_size < size: raise ValueError(f'load_size {load_size} is smaller than the crop, size {size}: make it {size} or larger')
     if num_workers is None: num_workers = min(8, max(1, num_cpus()//2))
     bs = min(bs, len(train))
     kw = dict(size=size, seed=seed, num_workers=num_workers, device=device, pin_memory=device.type == 'cuda')
-    dls = DataLoaders(PhotoDataLoader(FL(train), bs=bs, load_size=load_size, augment=True, shuffle=True, drop_last=True, **kw),
-                      PhotoDataLoader(FL(valid), bs=bs, **kw), path='.', device=device)
+    dls = DataLoaders(PhotoDataLoader(PhotoFiles(train), bs=bs, load_size=load_size, augment=True, shuffle=True, drop_last=True, **kw),
+                      PhotoDataLoader(PhotoFiles(valid), bs=bs, **kw), path='.', device=device)
     dls.split, dls.root = split, root
     return dls

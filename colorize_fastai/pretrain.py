@@ -9,6 +9,7 @@ __all__ = ['precisions', 'best_precision', 'DevicePrecision', 'ChannelsLastBatch
            'SaveGenerator', 'pretrain']
 
 # %% ../nbs/08_pretrain.ipynb #00000003
+from contextlib import nullcontext
 from pathlib import Path
 import torch
 from fastai.callback.core import Callback
@@ -86,7 +87,7 @@ def colorize_learner(
     return Learner(dls, generator, loss_func or nn.L1Loss(), metrics=train_metrics() if metrics is None else metrics, cbs=cbs,
                    **{**dict(lr=2e-3, splitter=splitter), **(learner_kwargs or {})})
 
-# %% ../nbs/08_pretrain.ipynb #0000000e
+# %% ../nbs/08_pretrain.ipynb #00000018
 class SaveGenerator(Callback):
     "Write the generator to `path` after every epoch"
     order = 60 # after the metrics of the epoch
@@ -94,13 +95,14 @@ class SaveGenerator(Callback):
     def after_epoch(self):
         if not hasattr(self, 'lr_finder'): save_weights(self.model, self.path, epoch=self.epoch + 1, **self.meta)
 
-# %% ../nbs/08_pretrain.ipynb #0000000f
+# %% ../nbs/08_pretrain.ipynb #00000019
 @delegates(colorize_learner)
 def pretrain(
     dls: DataLoaders, # from `colorize_dls`
     out: str | Path, # run directory: gets generator.safetensors, pretrain.csv, split.csv
     epochs: int = 20, # passes over the training photos
     lr: float = 2e-3, # highest learning rate of the cycle
+    progress: bool = True, # show a bar and a line for each epoch?
     cbs: list | Callback | None = None, # more callbacks
     **kwargs
 ) -> Learner: # the trained Learner
@@ -111,5 +113,5 @@ def pretrain(
     meta = dict(stage='pretrain', epochs=epochs, lr=lr, size=dls.train.size, bs=dls.train.bs, seed=dls.train.seed, photos=len(dls.train_ds))
     learn = colorize_learner(dls, cbs=[*L(cbs), CSVLogger('pretrain.csv'), SaveGenerator(out/'generator.safetensors', **meta)], **kwargs)
     learn.path = out
-    learn.fit_one_cycle(epochs, slice(lr*.3, lr))
+    with nullcontext() if progress else learn.no_bar(): learn.fit_one_cycle(epochs, slice(lr*.3, lr))
     return learn

@@ -59,7 +59,7 @@ def save_weights(
 def packaged_weights(
 ) -> dict[str, Path]: # name → file
     "The weights that come with the package"
-    return {Path(str(p)).stem: Path(str(p)) for p in sorted(package_files('colorize_fastai').joinpath('weights').iterdir(), key=str) if p.name.endswith('.safetensors')}
+    return {p.stem: p for p in sorted(Path(str(package_files('colorize_fastai')/'pretrained')).glob('*.safetensors'))}
 
 def _find(weights):
     named = packaged_weights()

@@ -5,9 +5,6 @@ import pytest
 from fastcore.nbio import read_nb
 
 root = Path(__file__).resolve().parent.parent
-top = set('''nbs colorize_fastai settings.ini setup.py README.md tests pyproject.toml MANIFEST.in LICENSE CHANGELOG.md
-    .github .ci .gitignore .gitattributes .pre-commit-config.yaml'''.split())
-
 def rooms(nbs):
     "Module name -> number, from the notebooks that export one: a room is `nbs/NN_name.ipynb` with `#| default_exp name`"
     res = {}
@@ -67,7 +64,17 @@ def bad_titles(nbs):
     ok = re.compile(r'# [^\n]+\n\s*> [^\n]+(\n- [\w-]+: [^\n]+)*\s*')
     return [p.name for p in sorted(nbs.rglob('*.ipynb')) if not ok.fullmatch(read_nb(p).cells[0].source)]
 
-def stray(names): return sorted(set(names) - top)
+def mixed_imports(nbs):
+    "Imports stand alone in their cell: the documentation step runs every cell that holds one, and no other"
+    res, is_import = [], lambda n: isinstance(n, (ast.Import, ast.ImportFrom))
+    for p in sorted(nbs.rglob('*.ipynb')):
+        for c in read_nb(p).cells:
+            if c.cell_type != 'code' or {'export', 'exporti', 'exports'} & c.directives.keys() or c.directives.get('eval') == 'false': continue
+            tree = c.parsed_() or []
+            if any(is_import(n) for t in tree for n in ast.walk(t)) and not all(map(is_import, tree)): res.append(f'{p.name}: {c.source[:60]!r}')
+    return res
+
+def stray(names, top): return sorted(set(names) - top)
 
 def tracked():
     "Files under version control"
@@ -87,12 +94,6 @@ def stale(project):
     after = snapshot(project)
     return sorted(f for f in before.keys() | after.keys() if before.get(f) != after.get(f))
 
-def copy(dst):
-    for n in top:
-        if (root/n).is_dir(): shutil.copytree(root/n, dst/n, ignore=shutil.ignore_patterns('__pycache__', '.ipynb_checkpoints'))
-        elif (root/n).exists(): shutil.copy(root/n, dst/n)
-    return dst
-
 # The house as it is
 
 nbs, lib = root/'nbs', root/'colorize_fastai'
@@ -104,8 +105,9 @@ def test_cell_length(): assert long_cells(nbs) == []
 def test_budgets(): assert heavy(nbs) == []
 def test_outputs(): assert dirty_outputs(nbs) == []
 def test_titles(): assert bad_titles(nbs) == []
-def test_top_level(): assert stray(f.parts[0] for f in tracked()) == []
-def test_clean_and_exported(tmp_path): assert stale(copy(tmp_path)) == []
+def test_imports_alone(): assert mixed_imports(nbs) == []
+def test_top_level(top): assert stray((f.parts[0] for f in tracked()), top) == []
+def test_clean_and_exported(tmp_path, copy_project): assert stale(copy_project(tmp_path)) == []
 
 def loaded(module):
     code = f'import sys, colorize_fastai.{module}; print(*sorted({{m.split(".")[0] for m in sys.modules}}))'
@@ -162,12 +164,16 @@ def test_dirty_output_is_seen(tmp_path, outputs, n): assert len(dirty_outputs(no
 @pytest.mark.parametrize('title,n', [('# T\n> sub', 0), ('# T\n\n> sub\n', 0), ('# T', 1), ('# T\n> sub\n\ntext', 1), ('1', 1)])
 def test_bad_title_is_seen(tmp_path, title, n): assert len(bad_titles(notebook(tmp_path/'00_a.ipynb', title))) == n
 
-def test_stray_file_is_seen(): assert stray(['nbs', 'setup.py', 'notes.txt']) == ['notes.txt']
+@pytest.mark.parametrize('code,n', [('import a\nfrom b import *', 0), ('import a\na.f()', 1), ('def f():\n    import a', 1), ('f()', 0), ('#| export\nimport a\nx = 1', 0),
+    ('#| eval: false\nimport a\na.f()', 0), ('%pip install a', 0)])
+def test_mixed_import_is_seen(tmp_path, code, n): assert len(mixed_imports(notebook(tmp_path/'00_a.ipynb', code))) == n
+
+def test_stray_file_is_seen(top): assert stray(['nbs', 'setup.py', 'notes.txt'], top) == ['notes.txt']
 
 def test_heavy_import_is_seen(): assert 'fastai' in loaded('data')
 
-def test_stale_files_are_seen(tmp_path):
-    d = copy(tmp_path); mod = sorted(rooms(nbs), key=rooms(nbs).get)[0]
+def test_stale_files_are_seen(tmp_path, copy_project):
+    d = copy_project(tmp_path); mod = sorted(rooms(nbs), key=rooms(nbs).get)[0]
     with (d/'colorize_fastai'/f'{mod}.py').open('a') as f: f.write('\n# by hand\n')
     (d/'colorize_fastai'/'orphan.py').write_text('x = 1\n')
     nb = json.loads((d/'nbs'/'index.ipynb').read_text(encoding='utf-8')); nb['metadata']['colab'] = {}
