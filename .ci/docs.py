@@ -51,13 +51,17 @@ def blocks(text):
         out.append(re.sub(r'^( {2,3}|\t)(?=([-*+]|\d+[.)])\s)', '    ', line)); prev = line
     return '\n'.join(out)
 
-def links(text, here, pages, hosted):
-    "Links to a notebook, or to the hosted page of one, become links between the pages; `here` is the folder of the page"
+def links(text, here, pages, hosted, anchors):
+    """Links to a notebook, or to the hosted page of one, become links between the pages; `here` is the folder of the page.
+    nbdev links every name it knows; one that has no card (`anchors`: page -> names) stays plain text"""
     def _nb(m):
         p = pages.get(os.path.normpath(here/m[1]))
         return f']({os.path.relpath(p, here)}{m[2] or ""})' if p else m[0]
+    def _sym(m):
+        p = m[2] + '.md'
+        return f'[{m[1]}]({os.path.relpath(p, here)}#{m[3]})' if m[3] in anchors.get(p, ()) else m[1]
     text = re.sub(r'\]\(([^)\s#]+\.ipynb)(#[^)\s]*)?\)', _nb, text)
-    return re.sub(rf'\]\({re.escape(hosted)}/?([^)\s#]+)\.html(#[^)\s]*)?\)', lambda m: f']({os.path.relpath(m[1]+".md", here)}{m[2] or ""})', text)
+    return re.sub(rf'\[([^\]]+)\]\({re.escape(hosted)}/?([^)\s#]+)\.html#([^)\s]*)\)', _sym, text)
 
 # One notebook
 
@@ -94,7 +98,7 @@ def card(md):
     m = re.search(r'^#+ (?P<name>\S+)\n+(?P<sig>```.*?^```)\s*(?:\*(?P<doc>.*)\*\s*)?\Z', md, re.M|re.S)
     if not m: return md
     doc = outside_code(lambda t: re.sub(r'(?<!\\)[*_]', r'\\\g<0>', t), m['doc'] or '')
-    return f'<div class="card" markdown="1">\n\n### {m["name"]} {{ #{m["name"].lower()} }}\n\n{m["sig"]}\n\n{doc}\n\n</div>'
+    return f'<div class="card" markdown="1">\n\n### {m["name"]} {{ #{m["name"].lower()} }}\n\n{m["sig"].replace("__main__.", "")}\n\n{doc}\n\n</div>'
 
 def output(o, save):
     "One saved output as Markdown; `save(data, suffix)` writes an image and gives its link"
@@ -107,8 +111,8 @@ def output(o, save):
     if 'text/markdown' in o.data: return text('text/markdown')
     return fence(text('text/plain'), 'text', ' .output') if 'text/plain' in o.data else ''
 
-def render(nb_path, nbs, out, pages, hosted):
-    "Write the page of one notebook, and its images, under `out`; gives its title"
+def render(nb_path, nbs, out):
+    "Title and Markdown of one notebook, links still as nbdev made them; its images are written under `out`"
     nb, rel = read_nb(nb_path), page(nb_path.relative_to(nbs))
     title, sub = split_title(nb)
     fold_sources(nb)
@@ -127,10 +131,7 @@ def render(nb_path, nbs, out, pages, hosted):
         if re.search(r'^show_doc\(', c.source, re.M): md += [card(output(o, save)) for o in c.outputs]; continue
         if code := strip_directives(c.source) if not re.search(r'#\|\s*echo:\s*false', c.source) else '': md.append(fence(code, 'python'))
         if not re.search(r'#\|\s*output:\s*false', c.source): md += [output(o, save) for o in saved.get(c.get('id'), [])]
-    text = outside_code(lambda t: links(t, rel.parent, pages, hosted), '\n\n'.join(md))
-    (out/rel).parent.mkdir(parents=True, exist_ok=True)
-    (out/rel).write_text(text + '\n', encoding='utf-8')
-    return title
+    return title, '\n\n'.join(md) + '\n'
 
 def readme(nb_path):
     "The home page as README.md: the text alone, links and images as seen from one folder higher"
@@ -177,14 +178,18 @@ def build(project, site):
     pages = {p.relative_to(nbs).as_posix(): page(p.relative_to(nbs)).as_posix() for p in nb_paths}
     if len(set(pages.values())) < len(pages): raise ValueError(f'two notebooks would share a page: {sorted(pages.values())}')
     with tempfile.TemporaryDirectory() as tmp:
-        docs, nav = Path(tmp)/'docs', {}
+        docs, nav, texts = Path(tmp)/'docs', {}, {}
         for f in nbs.rglob('*'): # figures that the text shows, the styles, the icon
             if f.suffix in ('.png', '.jpg', '.jpeg', '.webp', '.gif', '.svg', '.css'):
                 (docs/f.relative_to(nbs)).parent.mkdir(parents=True, exist_ok=True); shutil.copy(f, docs/f.relative_to(nbs))
         with working_directory(project):
-            for p in nb_paths:
-                title = render(p, nbs, docs, pages, cfg.doc_url)
-                nav.setdefault(folders[p.parent.relative_to(nbs).as_posix()] if p.stem != 'index' else 'Home', []).append({title: pages[p.relative_to(nbs).as_posix()]})
+            for p, to in zip(nb_paths, pages.values(), strict=True):
+                title, texts[to] = render(p, nbs, docs)
+                nav.setdefault(folders[p.parent.relative_to(nbs).as_posix()] if p.stem != 'index' else 'Home', []).append({title: to})
+        anchors = {to: set(re.findall(r'^### .* \{ #(\S+) \}$', t, re.M)) for to,t in texts.items()}
+        for to, t in texts.items():
+            (docs/to).parent.mkdir(parents=True, exist_ok=True)
+            (docs/to).write_text(outside_code(lambda x: links(x, Path(to).parent, pages, cfg.doc_url, anchors), t), encoding='utf-8')
         menu = [{k: list(v[0].values())[0] if k == 'Home' else v} for k,v in nav.items()]
         (Path(tmp)/'mkdocs.yml').write_text(yaml.safe_dump(config(cfg, docs, site, menu), allow_unicode=True, sort_keys=False), encoding='utf-8')
         r = subprocess.run([sys.executable, '-m', 'mkdocs', 'build', '--strict', '-f', f'{tmp}/mkdocs.yml'], capture_output=True, text=True)

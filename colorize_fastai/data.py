@@ -119,6 +119,7 @@ class PhotoDataLoader(DataLoader):
     def __init__(self, dataset, bs=16, size=256, load_size=None, augment=False, seed=42, **kwargs):
         super().__init__(dataset, bs=bs, **kwargs)
         self.size, self.load_size, self.augment, self.seed = size, load_size or size, augment, seed
+        self.fake_l.generator = torch.Generator() # torch's loader would draw from the training's random numbers
         self.set_epoch(0)
 
     def set_epoch(self, epoch:int, step:int=0):

@@ -33,9 +33,11 @@ def test_blocks():
     assert docs.blocks('text\n|a|\n|-|\n|1|') == 'text\n\n|a|\n|-|\n|1|'
 
 def test_links():
-    f = lambda t, here='.': docs.links(t, Path(here), {'00_color.ipynb': 'color.md', 'tutorials/01_a.ipynb': 'tutorials/a.md'}, 'https://x.io/p')
+    pages, anchors = {'00_color.ipynb': 'color.md', 'tutorials/01_a.ipynb': 'tutorials/a.md'}, {'color.md': {'f'}}
+    f = lambda t, here='.': docs.links(t, Path(here), pages, 'https://x.io/p', anchors)
     assert f('[c](00_color.ipynb#lab)') == '[c](color.md#lab)' and f('[c](99_no.ipynb)') == '[c](99_no.ipynb)'
-    assert f('[c](../00_color.ipynb)', 'tutorials') == '[c](../color.md)' and f('[c](https://x.io/p/color.html#f)', 'tutorials') == '[c](../color.md#f)'
+    assert f('[c](../00_color.ipynb)', 'tutorials') == '[c](../color.md)'
+    assert f('[`f`](https://x.io/p/color.html#f)', 'tutorials') == '[`f`](../color.md#f)' and f('[`_g`](https://x.io/p/color.html#_g)') == '`_g`'
 
 # A site
 

@@ -61,7 +61,7 @@ def dirty_outputs(nbs):
 
 def bad_titles(nbs):
     "A notebook opens with a cell of title and subtitle and nothing else: nbdev's docs drop whatever follows them there"
-    ok = re.compile(r'# [^\n]+\n\s*> [^\n]+(\n- [\w-]+: [^\n]+)*\s*')
+    ok = re.compile(r'# [^#\n][^\n]*\n\s*> [^\n]+(\n- [\w-]+: [^\n]+)*\s*')
     return [p.name for p in sorted(nbs.rglob('*.ipynb')) if not ok.fullmatch(read_nb(p).cells[0].source)]
 
 def mixed_imports(nbs):
@@ -123,7 +123,7 @@ def test_light_imports(module): assert not loaded(module) & {'fastai', 'matplotl
 def notebook(path, *cells):
     "A notebook of code cells: source, or (source, outputs)"
     cells = [(c, []) if isinstance(c, str) else c for c in cells]
-    cs = [dict(cell_type='markdown' if s.startswith('# T') else 'code', id=f'c{i}', metadata={}, source=s) for i,(s,_) in enumerate(cells)]
+    cs = [dict(cell_type='markdown' if s.startswith('# ') else 'code', id=f'c{i}', metadata={}, source=s) for i,(s,_) in enumerate(cells)]
     for c,(_,o) in zip(cs, cells, strict=True):
         if c['cell_type'] == 'code': c.update(execution_count=None, outputs=o)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -161,7 +161,7 @@ def out(text, name='stdout'): return [dict(output_type='stream', name=name, text
     ([dict(output_type='error', ename='ValueError', evalue='no', traceback=[])], 1)])
 def test_dirty_output_is_seen(tmp_path, outputs, n): assert len(dirty_outputs(notebook(tmp_path/'00_a.ipynb', ('1', outputs)))) == n
 
-@pytest.mark.parametrize('title,n', [('# T\n> sub', 0), ('# T\n\n> sub\n', 0), ('# T', 1), ('# T\n> sub\n\ntext', 1), ('1', 1)])
+@pytest.mark.parametrize('title,n', [('# T\n> sub', 0), ('# T\n\n> sub\n', 0), ('# T', 1), ('# # T\n> sub', 1), ('# T\n> sub\n\ntext', 1), ('1', 1)])
 def test_bad_title_is_seen(tmp_path, title, n): assert len(bad_titles(notebook(tmp_path/'00_a.ipynb', title))) == n
 
 @pytest.mark.parametrize('code,n', [('import a\nfrom b import *', 0), ('import a\na.f()', 1), ('def f():\n    import a', 1), ('f()', 0), ('#| export\nimport a\nx = 1', 0),

@@ -95,3 +95,19 @@ def test_a_photo_is_colored(installed, tmp_path):
     assert res.size == photo.size and res.mode == 'RGB'
     r, g, b = res.split()
     assert max(ImageChops.difference(r, g).getextrema()[1], ImageChops.difference(g, b).getextrema()[1]) > 0, 'the result is grey'
+
+readme = (root/'README.md').read_text(encoding='utf-8')
+
+def images(d): return [p for p in d.rglob('*') if p.suffix.lower() in ('.jpg', '.jpeg', '.png')]
+
+def test_readme_first_command(installed, tmp_path):
+    site, env = installed
+    install, cmd = re.search(r'^(pip install \.) && (colorize --samples .*)$', readme, re.M).groups()
+    sh('bash', '-c', cmd, cwd=tmp_path, env=dict(env, PATH=f'{site}/bin:{env["PATH"]}'))
+    assert len(images(tmp_path/'colorized')) > 1
+
+@pytest.mark.parametrize('code', [c for c in re.findall(r'^```python\n(.*?)^```', readme, re.M|re.S) if c[0] not in '%!'])
+def test_readme_python(installed, tmp_path, code):
+    site, env = installed
+    sh(sys.executable, '-c', code, cwd=tmp_path, env=env)
+    assert images(tmp_path)

@@ -1,0 +1,54 @@
+"What only a GPU can show: `pytest -m cuda tests/test_cuda.py`."
+import numpy as np, pytest, torch
+from colorize_fastai.color import from_L_ab, to_L_ab
+from colorize_fastai.data import colorize_dls, crop_flip
+from colorize_fastai.photo import read_rgb, sample_photos
+from colorize_fastai.pretrain import best_precision, colorize_learner, pretrain
+from colorize_fastai.weights import load_generator
+
+pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA GPU')]
+NET = dict(encoder='resnet18', pretrained=False, channels=(32, 16, 16, 16))
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp('photos')
+    for k, f in sample_photos().items():
+        for j in range(4): read_rgb(f).crop((20*j, 0, 20*j+200, 200)).resize((80, 80)).save(root/f'{k}{j}.png')
+    return root
+
+def dls_of(folder, device='cuda', **kw): return colorize_dls(folder, **{**dict(size=64, bs=4, valid_pct=.2, num_workers=2, device=device, verbose=False), **kw})
+
+def test_color_is_the_same_on_the_gpu():
+    rgb = torch.rand(4, 3, 64, 64)
+    for a, b in zip(to_L_ab(rgb), to_L_ab(rgb.cuda())): assert b.is_cuda and (a - b.cpu()).abs().max() < 1e-5
+    L, ab = to_L_ab(rgb)
+    assert (from_L_ab(L, 1.5*ab) - from_L_ab(L.cuda(), 1.5*ab.cuda()).cpu()).abs().max() < 1e-3
+
+def test_batches_are_the_same_on_the_gpu(folder):
+    for a, b in zip(dls_of(folder, 'cpu').train, dls_of(folder).train, strict=True):
+        for p, q in zip(a, b): assert q.is_cuda and (p - q.cpu()).abs().max() < 1e-5
+
+@pytest.mark.parametrize('precision', ['fp32', 'bf16', 'fp16', 'auto'])
+def test_it_learns_in_every_precision(folder, precision):
+    torch.manual_seed(0)
+    dls = dls_of(folder)
+    learn = colorize_learner(dls, precision=precision, metrics=[], **NET)
+    seen = set()
+    learn.model.head.register_forward_hook(lambda m, i, o: seen.add(o.dtype))
+    with learn.no_bar(), learn.no_logging():
+        learn.fit_one_cycle(30, 5e-3)
+        loss, grey = learn.validate(dl=dls.train)[0], torch.cat([ab for _, ab in dls.train]).abs().mean().item()
+    assert loss < .8*grey
+    want = best_precision('cuda') if precision == 'auto' else precision
+    assert seen == {dict(fp32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)[want]}
+
+def test_weights_trained_on_the_gpu_load_on_the_cpu(folder, tmp_path):
+    learn = pretrain(dls_of(folder), tmp_path, epochs=1, precision='fp32', metrics=[], progress=False, **NET)
+    x = torch.randn(1, 1, 64, 64)
+    with torch.no_grad(): assert (load_generator(tmp_path)(x) - learn.model.eval()(x.cuda()).cpu()).abs().max() < 1e-2
+
+def test_colorizer_on_the_gpu():
+    from colorize_fastai.inference import Colorizer
+    photo = sample_photos()['astronaut']
+    a, b = (np.asarray(Colorizer(device=d)(photo)).astype(int) for d in ('cpu', 'cuda'))
+    assert np.abs(a - b).max() <= 8 and np.abs(a - b).mean() < .5

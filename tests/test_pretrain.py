@@ -1,0 +1,73 @@
+"Stage 1 learns, in the precision it says, and leaves what it promises."
+import pandas as pd, pytest, torch
+from fastai.callback.core import Callback
+from colorize_fastai.data import colorize_dls
+from colorize_fastai.generator import unet_generator
+from colorize_fastai.photo import read_rgb, sample_photos
+from colorize_fastai.pretrain import PRESETS, colorize_learner, preset, pretrain
+from colorize_fastai.weights import load_generator, weights_info
+
+NET = dict(encoder='resnet18', pretrained=False, channels=(32, 16, 16, 16))
+
+@pytest.fixture(scope='module')
+def dls(tmp_path_factory):
+    root = tmp_path_factory.mktemp('photos')
+    for k, f in sample_photos().items():
+        for j in range(2): read_rgb(f).crop((40*j, 0, 40*j+200, 200)).resize((80, 80)).save(root/f'{k}{j}.png')
+    return colorize_dls(root, size=64, bs=4, valid_pct=.2, num_workers=0, device='cpu', verbose=False)
+
+def quiet_fit(learn, *args, **kwargs):
+    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(*args, **kwargs)
+
+@pytest.mark.parametrize('precision', ['fp32', 'bf16'])
+def test_it_learns(dls, precision):
+    "The training photos can be learned by heart: the error on them falls well under that of grey"
+    torch.manual_seed(0)
+    learn = colorize_learner(dls, precision=precision, metrics=[], **NET)
+    train = dls.train.new(augment=False, shuffle=False, load_size=64, drop_last=False)
+    grey = torch.cat([ab for _, ab in train]).abs().mean().item()
+    quiet_fit(learn, 40, 5e-3)
+    with learn.no_bar(): loss = learn.validate(dl=train)[0]
+    assert loss < .75*grey
+
+def test_same_seed_same_weights(dls):
+    nets = []
+    for _ in range(2):
+        torch.manual_seed(3); dls.train.set_epoch(0)
+        learn = colorize_learner(dls, metrics=[], precision='fp32', **NET)
+        quiet_fit(learn, 1)
+        nets.append(learn.model.state_dict())
+    assert all(torch.equal(v, nets[1][k]) for k, v in nets[0].items())
+
+def test_metrics_of_the_epoch_are_photo_metrics(dls):
+    learn = colorize_learner(dls, **NET)
+    quiet_fit(learn, 1)
+    row = dict(zip(learn.recorder.metric_names, [0, *learn.recorder.values[-1]]))
+    assert {'psnr', 'ssim', 'delta_e'} <= {k.lower() for k in row}, row
+    assert all(torch.tensor(float(v)).isfinite() for v in row.values())
+
+def test_an_interrupt_leaves_no_autocast_behind(dls):
+    class Stop(Callback):
+        order = 50
+        def after_pred(self): raise KeyboardInterrupt
+    learn = colorize_learner(dls, metrics=[], precision='bf16', **NET)
+    with pytest.raises(KeyboardInterrupt): quiet_fit(learn, 1, cbs=Stop())
+    learn2 = colorize_learner(dls, metrics=[], precision='bf16', **NET)
+    quiet_fit(learn2, 1)
+    assert not torch.is_autocast_enabled('cpu')
+
+def test_run_directory(dls, tmp_path, capsys):
+    learn = pretrain(dls, tmp_path/'run', epochs=2, progress=False, metrics=[], **NET)
+    log = pd.read_csv(tmp_path/'run'/'pretrain.csv')
+    assert len(log) == 2 and log.valid_loss.notna().all()
+    info = weights_info(tmp_path/'run')
+    assert (info['epoch'], info['epochs'], info['size'], info['photos']) == (2, 2, 64, len(dls.train_ds))
+    x = torch.randn(1, 1, 64, 64)
+    with torch.no_grad(): assert torch.allclose(load_generator(tmp_path/'run')(x), learn.model.eval()(x), atol=1e-5)
+    assert 'epoch 1' in capsys.readouterr().out
+
+def test_unknown_names(dls):
+    with pytest.raises(ValueError, match="'int8'.*'auto', 'fp32'"): colorize_learner(dls, precision='int8', **NET)
+    with pytest.raises(ValueError, match='one or the other'): colorize_learner(dls, unet_generator(**NET), encoder='resnet18')
+    with pytest.raises(ValueError, match="'worst'.*ours"): preset('worst')
+    for name in PRESETS: assert preset(name, bs=7)['bs'] == 7

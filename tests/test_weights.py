@@ -1,0 +1,77 @@
+"Weights files: whole, checked, and never a pickle."
+import json
+import pytest, torch
+from safetensors.torch import load_file, save_file
+from colorize_fastai.generator import unet_generator
+from colorize_fastai.weights import WeightsError, load_generator, packaged_weights, save_weights, weights_info
+
+@pytest.fixture(scope='module')
+def net():
+    torch.manual_seed(0)
+    return unet_generator('tf_efficientnet_lite0', pretrained=False, channels=(16, 16, 8, 8))
+
+def test_there_and_back(net, tmp_path):
+    back = load_generator(save_weights(net, tmp_path/'w.safetensors', note='x'))
+    assert all(torch.equal(v, back.state_dict()[k]) for k, v in net.state_dict().items())
+    assert not back.training and net.training
+    assert weights_info(tmp_path/'w.safetensors')['note'] == 'x'
+    assert load_generator(tmp_path/'w.safetensors').recipe == net.recipe
+
+def test_run_directory(net, tmp_path):
+    save_weights(net, tmp_path/'generator.safetensors')
+    assert load_generator(tmp_path).recipe == net.recipe
+
+@pytest.mark.parametrize('where', [.1, .5, .999])
+def test_one_flipped_bit_is_seen(net, tmp_path, where):
+    f = save_weights(net, tmp_path/'w.safetensors')
+    raw = bytearray(f.read_bytes())
+    start = 8 + int.from_bytes(raw[:8], 'little')
+    raw[start + int(where*(len(raw) - start))] ^= 4
+    f.write_bytes(raw)
+    with pytest.raises(WeightsError, match='w.safetensors is damaged'): load_generator(f)
+
+@pytest.mark.parametrize('n', [0, 7, 1000, -1])
+def test_truncated(net, tmp_path, n):
+    f = save_weights(net, tmp_path/'w.safetensors')
+    f.write_bytes(f.read_bytes()[:n])
+    with pytest.raises(WeightsError, match='not a whole safetensors file'): load_generator(f)
+
+def test_a_pickle_is_refused_unread(tmp_path):
+    class Evil:
+        def __reduce__(self): return (open, (str(tmp_path/'owned'), 'w'))
+    torch.save(dict(a=Evil()), tmp_path/'w.safetensors')
+    with pytest.raises(WeightsError): load_generator(tmp_path/'w.safetensors')
+    assert not (tmp_path/'owned').exists()
+
+def rewrite(f, out, **head):
+    "The same tensors under another header"
+    from safetensors import safe_open
+    with safe_open(f, 'pt') as o: meta = o.metadata()
+    save_file(load_file(f), out, {**meta, **head})
+    return out
+
+def test_another_net_is_refused(net, tmp_path):
+    f = save_weights(net, tmp_path/'w.safetensors')
+    args = json.dumps({**net.recipe[1], 'channels': [32, 16, 8, 8]})
+    with pytest.raises(WeightsError, match='does not fit'): load_generator(rewrite(f, tmp_path/'o.safetensors', args=args))
+    with pytest.raises(WeightsError, match="unknown net 'my_net'.*unet_generator"): load_generator(rewrite(f, tmp_path/'o.safetensors', builder='my_net'))
+    save_file(load_file(f), tmp_path/'plain.safetensors')
+    with pytest.raises(WeightsError, match='not written by colorize_fastai'): load_generator(tmp_path/'plain.safetensors')
+
+def test_missing_says_what_there_is(tmp_path):
+    with pytest.raises(WeightsError, match='No weights at'): load_generator(tmp_path/'w.safetensors')
+    with pytest.raises(WeightsError, match='No weights at no_such_name'): load_generator('no_such_name')
+
+def test_a_failed_save_leaves_the_old_file(net, tmp_path, monkeypatch):
+    f = save_weights(net, tmp_path/'w.safetensors')
+    before = f.read_bytes()
+    def full(*a, **kw): raise OSError(28, 'No space left on device')
+    monkeypatch.setattr('colorize_fastai.weights.save_file', full)
+    with pytest.raises(OSError): save_weights(net, f)
+    assert f.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ['w.safetensors']
+
+def test_packaged_weights_load():
+    assert packaged_weights(), 'no weights in the package'
+    for name, f in packaged_weights().items():
+        assert f.stat().st_size <= 20e6
+        assert load_generator(name)(torch.zeros(1, 1, 32, 32)).isfinite().all()
