@@ -161,7 +161,8 @@ def config(cfg, docs, site, nav):
 def remote_assets(site):
     "(page, address) of everything a built page would fetch from another host: scripts, styles, fonts, images, frames"
     tag = re.compile(r'<(?:script|img|iframe|source|video|audio|embed)\b[^>]*?\bsrc(?:set)?\s*=\s*["\']?((?:https?:)?//[^"\'\s>]+)', re.I)
-    link = re.compile(r'<link\b(?=[^>]*\brel=["\']?(?:stylesheet|preload|preconnect|dns-prefetch|icon|manifest|modulepreload))[^>]*?\bhref=["\']?((?:https?:)?//[^"\'\s>]+)', re.I)
+    rel = 'stylesheet|preload|preconnect|dns-prefetch|icon|manifest|modulepreload'
+    link = re.compile(rf'<link\b(?=[^>]*\brel=["\']?(?:{rel}))[^>]*?\bhref=["\']?((?:https?:)?//[^"\'\s>]+)', re.I)
     css = re.compile(r'(?:@import\s+(?:url\()?|url\()\s*["\']?((?:https?:)?//[^"\')\s]+)', re.I)
     found = []
     for f in sorted(site.rglob('*')):
@@ -193,7 +194,8 @@ def build(project, site):
         menu = [{k: list(v[0].values())[0] if k == 'Home' else v} for k,v in nav.items()]
         (Path(tmp)/'mkdocs.yml').write_text(yaml.safe_dump(config(cfg, docs, site, menu), allow_unicode=True, sort_keys=False), encoding='utf-8')
         r = subprocess.run([sys.executable, '-m', 'mkdocs', 'build', '--strict', '-f', f'{tmp}/mkdocs.yml'], capture_output=True, text=True)
-        if r.returncode: raise ValueError(f'mkdocs stopped:\n{r.stdout}{r.stderr}') # a dead link, for one: --strict counts warnings unless --quiet hides them
+        # a dead link stops it, too: --strict counts warnings (unless --quiet hides them)
+        if r.returncode: raise ValueError(f'mkdocs stopped:\n{r.stdout}{r.stderr}')
     if bad := remote_assets(site): raise ValueError(f'pages that fetch from another host: {bad}')
     return len(pages)
 

@@ -55,8 +55,8 @@ def _rgb2lab(rgb):
     return torch.stack([116*y - 16, 500*(x - y), 200*(y - z)], -3)
 
 def rgb2lab(
-    rgb:torch.Tensor, # sRGB in [0,1], [...,3,H,W]
-)->torch.Tensor: # L*a*b*, [...,3,H,W], L* in [0,100]
+    rgb: torch.Tensor, # sRGB in [0,1], [...,3,H,W]
+) -> torch.Tensor: # L*a*b*, [...,3,H,W], L* in [0,100]
     "sRGB to CIELAB (D65, 2° observer)"
     return _bands(_rgb2lab, _float(rgb, 3, 'rgb2lab'))
 
@@ -73,24 +73,24 @@ def _lab2rgb(lab, clip=True):
     return rgb.clamp(0, 1) if clip else rgb
 
 def lab2rgb(
-    lab:torch.Tensor, # L*a*b*, [...,3,H,W]
-    clip:bool=True, # clip to [0,1]?
-)->torch.Tensor: # sRGB, [...,3,H,W]
+    lab: torch.Tensor, # L*a*b*, [...,3,H,W]
+    clip: bool=True, # clip to [0,1]?
+) -> torch.Tensor: # sRGB, [...,3,H,W]
     "CIELAB (D65, 2° observer) to sRGB"
     return _bands(partial(_lab2rgb, clip=clip), _float(lab, 3, 'lab2rgb'))
 
 # %% ../nbs/00_color.ipynb #00000019
 def to_L_ab(
-    rgb:torch.Tensor, # sRGB in [0,1], [...,3,H,W]
-)->tuple: # (L [...,1,H,W], ab [...,2,H,W])
+    rgb: torch.Tensor, # sRGB in [0,1], [...,3,H,W]
+) -> tuple: # (L [...,1,H,W], ab [...,2,H,W])
     "A photo as a network sees it: the lightness it is given and the color it has to say"
     lab = rgb2lab(rgb)
     return lab[...,:1,:,:]/L_SCALE - 1, lab[...,1:,:,:]/AB_SCALE
 
 def join_L_ab(
-    L:torch.Tensor, # L*/50 - 1, [...,1,H,W]
-    ab:torch.Tensor, # a*b*/110, [...,2,H,W]
-)->torch.Tensor: # L*a*b*, [...,3,H,W]
+    L: torch.Tensor, # L*/50 - 1, [...,1,H,W]
+    ab: torch.Tensor, # a*b*/110, [...,2,H,W]
+) -> torch.Tensor: # L*a*b*, [...,3,H,W]
     "The scaled lightness and color as one CIELAB tensor"
     L,ab = _float_pair(L, ab, 'join_L_ab')
     return torch.cat([(L + 1)*L_SCALE, ab*AB_SCALE], -3)
@@ -117,15 +117,15 @@ def _fit_gamut(lab):
     return torch.cat([lab[...,:1,:,:], lab[...,1:,:,:]*s.unsqueeze(-3)], -3)
 
 def fit_gamut(
-    lab:torch.Tensor, # L*a*b*, [...,3,H,W]
-)->torch.Tensor: # L*a*b* inside sRGB, [...,3,H,W]
+    lab: torch.Tensor, # L*a*b*, [...,3,H,W]
+) -> torch.Tensor: # L*a*b* inside sRGB, [...,3,H,W]
     "Bring colors that sRGB cannot show inside it at the same lightness and hue, by scaling their chroma down"
     return _bands(_fit_gamut, _float(lab, 3, 'fit_gamut'))
 
 # %% ../nbs/00_color.ipynb #00000020
 def from_L_ab(
-    L:torch.Tensor, # L*/50 - 1, [...,1,H,W]
-    ab:torch.Tensor, # a*b*/110, [...,2,H,W]
-)->torch.Tensor: # sRGB in [0,1], [...,3,H,W]
+    L: torch.Tensor, # L*/50 - 1, [...,1,H,W]
+    ab: torch.Tensor, # a*b*/110, [...,2,H,W]
+) -> torch.Tensor: # sRGB in [0,1], [...,3,H,W]
     "The picture that a lightness and a (predicted) color make, inside the gamut"
     return _bands(lambda L,ab: lab2rgb(fit_gamut(join_L_ab(L, ab))), *_float_pair(L, ab, 'from_L_ab'))

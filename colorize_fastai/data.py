@@ -1,4 +1,4 @@
-"""From a folder of photographs to batches of lightness and colour
+"""From a folder of photographs to batches of lightness and color
 
 Docs: https://colorize-fastai.github.io/colorize_fastai/data.html.md"""
 
@@ -27,7 +27,7 @@ from .photo import PhotoError, photo_files, read_rgb
 
 # %% ../nbs/02_data.ipynb #00000006
 def colorfulness_of(rgb: np.ndarray) -> float:
-    "Colourfulness of a uint8 [H,W,3] picture (Hasler & Süsstrunk 2003, M3)"
+    "Colorfulness of a uint8 [H,W,3] picture (Hasler & Süsstrunk 2003, M3)"
     r, g, b = np.moveaxis(rgb.astype(np.float32), -1, 0)
     rg, yb = r - g, (r + g)/2 - b
     return float(np.hypot(rg.std(), yb.std()) + .3*np.hypot(rg.mean(), yb.mean()))
@@ -40,7 +40,7 @@ def scan_photos(
     files: list, # photo files
     num_workers: int | None = None, # threads; None: one per processor
 ) -> pd.DataFrame: # a row a file: `file`, `colorfulness`, `error` ('' if it can be read)
-    "Decode every photo once, small: which can be read, and how colourful each is"
+    "Decode every photo once, small: which can be read, and how colorful each is"
     with ThreadPoolExecutor(num_workers or num_cpus()) as ex: res = list(ex.map(_look, files))
     return pd.DataFrame(dict(file=[str(f) for f in files], colorfulness=[c for c,_ in res], error=[e for _,e in res]))
 
@@ -197,16 +197,16 @@ def _sources(source, path):
     return files, Path(root), None
 
 # %% ../nbs/02_data.ipynb #0000001e
-def _usable(files, min_colorfulness, num_workers):
-    "The files that can be read and are colourful enough; says what was left out"
+def _usable(files, root, min_colorfulness, num_workers):
+    "The files that can be read and are colorful enough; says what was left out"
     df = scan_photos(files, num_workers)
     bad, dull = df[df.error != ''], df[df.colorfulness < min_colorfulness]
-    for e in bad.error[:10]: print(f'skipped: {e}')
+    for e in bad.error[:10]: print('skipped:', e.replace(f'{root}/', ''))
     if len(bad) > 10: print(f'… and {len(bad)-10} more that cannot be read')
     if min_colorfulness: print(f'dropped: {len(dull)} of {len(df)} photos with a colorfulness under {min_colorfulness}')
     keep = [f for f,e,d in zip(files, df.error != '', df.colorfulness < min_colorfulness) if not (e or d)]
     if not keep: raise PhotoError(f'No usable photo among {len(files)} files ({len(bad)} unreadable, {len(dull)} under the colorfulness of '
-                                  f'{min_colorfulness}): give a folder of colour photographs, or lower min_colorfulness')
+                                  f'{min_colorfulness}): give a folder of color photographs, or lower min_colorfulness')
     return keep
 
 # %% ../nbs/02_data.ipynb #0000001f
@@ -217,7 +217,7 @@ def colorize_dls(
     valid_pct: float = .1, # share held out for validation
     seed: int = 42, # of split, order, crops and flips
     split: pd.DataFrame | str | Path | None = None, # a split to use instead of drawing one: a DataFrame, or a file of `save_split`
-    min_colorfulness: float = 0, # leave out photos under this colourfulness (Hasler & Süsstrunk: 15 is slightly colourful)
+    min_colorfulness: float = 0, # leave out photos under this colorfulness (Hasler & Süsstrunk: 15 is slightly colorful)
     max_photos: int | None = None, # use at most so many photos, drawn by lot
     load_size: int | None = None, # side to which the square is resized before the crop; None: 1.25 size
     path: str | Path | None = None, # file names are relative to this folder; None: `source`, if it is one
@@ -231,14 +231,19 @@ def colorize_dls(
     files, root, given = _sources(source, path)
     if split is not None: given = split if isinstance(split, pd.DataFrame) else read_split(split)
     if given is not None: files = _among(files, given, root)
-    files = _usable(files, min_colorfulness, num_workers)
+    files = _usable(files, root, min_colorfulness, num_workers)
     if given is None: given = split_photos(files, root, valid_pct, seed, max_photos)
     else: given = given[given.file.isin({_rel(f, root) for f in files} | {str(f) for f in files})].reset_index(drop=True)
     train, valid = ([root/f for f in given.file[given.is_valid == v]] for v in (False, True))
     if verbose: print(f'{len(given)} photos: {len(train)} to train on, {len(valid)} to validate on')
-    return _loaders(train, valid, given, root, size, load_size, bs, seed, num_workers, torch.device(device or default_device()))
+    return _loaders(train, valid, given, root, size, load_size, bs, seed, num_workers, _device(device))
 
 # %% ../nbs/02_data.ipynb #00000020
+def _device(device):
+    try: return torch.zeros(1, device=device or default_device()).device
+    except (RuntimeError, AssertionError) as e:
+        raise ValueError(f"device {str(device)!r} cannot be used here ({str(e).splitlines()[0][:100]}); expected 'cpu', or 'cuda' on a machine with a GPU") from None
+
 def _among(files, split, root):
     "The files of `split`, which must be there"
     have = {_rel(f, root): f for f in files}

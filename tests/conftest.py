@@ -1,5 +1,5 @@
 """Fixtures that several test files share."""
-import shutil
+import shutil, subprocess, sys
 from pathlib import Path
 import pytest
 
@@ -21,3 +21,21 @@ def copy_project(top):
             elif (root/n).exists(): shutil.copy(root/n, dst/n)
         return dst
     return _copy
+
+@pytest.fixture(scope='session')
+def tiny_weights(tmp_path_factory):
+    "Weights of a small net that has learned nothing, in the project's file format"
+    import torch
+    from colorize_fastai.generator import unet_generator
+    from colorize_fastai.weights import save_weights
+    torch.manual_seed(0)
+    net = unet_generator('tf_efficientnet_lite0', pretrained=False, channels=(8, 8, 8, 8))
+    return save_weights(net, tmp_path_factory.mktemp('weights')/'tiny.safetensors')
+
+@pytest.fixture(scope='session')
+def command():
+    "Runs an installed command of the project as a process of its own"
+    def _run(name, *args, **kw):
+        exe = Path(sys.executable).with_name(name)
+        return subprocess.run([exe, *map(str, args)], capture_output=True, text=True, encoding='utf-8', timeout=300, **kw)
+    return _run

@@ -1,4 +1,4 @@
-"Loaders and splits: repeatable to the bit, and the colours are scikit-image's."
+"Loaders and splits: repeatable to the bit, and the colors are scikit-image's."
 import shutil
 import numpy as np, pandas as pd, pytest, torch
 from fastai.data.external import URLs

@@ -1,0 +1,220 @@
+"Colorizer: lightness kept, full size, little memory, and everything given back as found"
+import subprocess, sys
+import numpy as np, pytest, torch, torch.nn.functional as F
+from PIL import Image
+from skimage.color import rgb2lab
+from torch import nn
+from colorize_fastai.color import from_L_ab, to_L_ab
+from colorize_fastai.inference import Colorizer, add_color, colorize_files, plan_files, seen_L, seen_size
+from colorize_fastai.photo import PhotoError, read_rgb, sample_photos
+
+class Net(nn.Module):
+    "Small, unlike on every pixel, and with layers that tell training from evaluation"
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Conv2d(1, 8, 5, padding=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(.5), nn.Conv2d(8, 2, 3, padding=1), nn.Tanh())
+    def forward(self, L): return self.body(L)
+
+@pytest.fixture
+def colorizer(): return Colorizer.from_net(Net(), size=64)
+@pytest.fixture(scope='module')
+def photo(): return read_rgb(sample_photos()['chelsea'])
+def tensor(im): return torch.from_numpy(np.array(im)).permute(2,0,1)[None]/255
+
+@pytest.mark.parametrize('saturation', [0., 1., 3.])
+@pytest.mark.parametrize('name', ['astronaut', 'coffee', 'rocket'])
+def test_lightness_is_kept(colorizer, name, saturation):
+    "L*, by scikit-image, before and after; 8 bits round it by up to about one unit in the dark"
+    before = read_rgb(sample_photos()[name]); after = colorizer(before, saturation=saturation)
+    assert after.size == before.size and after.mode == 'RGB'
+    d = np.abs(rgb2lab(np.asarray(after))[...,0] - rgb2lab(np.asarray(before))[...,0])
+    assert d.max() < 1.2 and d.mean() < .2
+    chroma = np.hypot(*np.moveaxis(rgb2lab(np.asarray(after))[...,1:], -1, 0)).mean()
+    assert chroma < .6 if saturation == 0 else chroma > 3
+
+def test_in_one_piece(colorizer, photo):
+    "Strips against the straightforward way: enlarge everything, join everything"
+    ab = colorizer.predict_ab(seen_L(photo, 64)[None])
+    L, _ = to_L_ab(tensor(photo))
+    want = from_L_ab(L, F.interpolate(ab, size=L.shape[2:], mode='bilinear'))[0].mul(255).round().byte().permute(1,2,0)
+    for strip in (1, 1000, 10**9):
+        d = np.abs(np.asarray(add_color(photo, ab[0], strip)).astype(int) - want.numpy()); assert d.max() <= 1 and (d > 0).mean() < 1e-3
+    assert np.array_equal(np.asarray(colorizer(photo)), np.asarray(add_color(photo, ab[0])))
+
+def test_its_colors_are_ignored(colorizer, photo):
+    "A photo and its grey version, at the same L*, become nearly the same: they differ by rounding"
+    grey = add_color(photo, torch.zeros(2,1,1))
+    d = np.abs(np.asarray(colorizer(photo)).astype(int) - np.asarray(colorizer(grey)))
+    assert d.mean() < 1.5, d.mean()
+
+def test_given_back_as_found(photo):
+    net = Net(); net.train(); net.body[1].eval()  # a frozen BatchNorm inside a net in training
+    modes, state = [m.training for m in net.modules()], {k: v.clone() for k,v in net.state_dict().items()}
+    a = Colorizer.from_net(net, 64)(photo)
+    assert [m.training for m in net.modules()] == modes
+    assert all(torch.equal(v, state[k]) for k,v in net.state_dict().items())
+    assert np.array_equal(np.asarray(a), np.asarray(Colorizer.from_net(net.eval(), 64)(photo)))
+    assert all(p.grad is None and p.requires_grad for p in net.parameters())
+
+def test_given_back_after_an_error():
+    class Broken(Net):
+        def forward(self, L): raise RuntimeError('broken')
+    net = Broken()
+    with pytest.raises(RuntimeError): Colorizer.from_net(net)(np.zeros((4,4)))
+    assert net.training
+
+def test_no_randomness_used(colorizer, photo):
+    state = torch.get_rng_state()
+    assert np.array_equal(np.asarray(colorizer(photo)), np.asarray(colorizer(photo)))
+    assert torch.equal(torch.get_rng_state(), state)
+
+def test_learner(photo):
+    class Learner: model = Net()
+    c = Colorizer.from_learner(Learner(), 32)
+    assert c.net is Learner.model and c(photo).size == photo.size
+
+@pytest.mark.parametrize('n', [1, 3])
+@pytest.mark.parametrize('channels', [1, 3])
+def test_batch_is_its_photos(colorizer, n, channels):
+    x = torch.rand(n, channels, 33, 47)
+    many = colorizer(x); assert isinstance(many, list) and len(many) == n
+    for a,b in zip(many, x, strict=True):
+        one = colorizer(b); assert one.size == a.size == (47,33)
+        assert np.abs(np.asarray(a).astype(int) - np.asarray(one)).max() <= 1
+
+def test_all_kinds_are_one(colorizer, tmp_path):
+    a = np.asarray(read_rgb(sample_photos(grey=True)['coins']))[...,0]
+    Image.fromarray(a).save(tmp_path/'a.png')
+    want = np.asarray(colorizer(tmp_path/'a.png'))
+    kinds = [str(tmp_path/'a.png'), (tmp_path/'a.png').read_bytes(), Image.fromarray(a), a, a[...,None], np.dstack([a]*3), a/255, (a/255).astype(np.float32),
+             a.astype(np.uint16)*257, torch.from_numpy(a.copy())[None], torch.from_numpy(np.stack([a]*3)), torch.from_numpy(a/255)[None], (torch.from_numpy(a.copy())[None]/255).requires_grad_()]
+    for k in kinds: assert np.array_equal(np.asarray(colorizer(k)), want), type(k)
+
+def test_predict_ab(colorizer):
+    L = torch.rand(2,1,20,30)*2 - 1
+    ab = colorizer.predict_ab(L)
+    assert ab.shape == (2,2,20,30) and ab.dtype == torch.float32 and not ab.requires_grad
+    ref = Net().eval()
+    with torch.no_grad(): torch.testing.assert_close(ab, ref(L))
+    half = Colorizer.from_net(Net().double()); assert half.predict_ab(L).dtype == torch.float32
+
+@pytest.mark.parametrize('w,h,size,want', [(256,256,256,(256,256)), (6000,4000,256,(384,256)), (100,50,256,(512,256)), (20_000,10,256,(1024,1)), (10,20_000,256,(1,1024)), (1,1,8,(8,8)), (401,100,50,(200,50))])
+def test_seen_size(w, h, size, want): assert seen_size(w, h, size) == want
+
+@pytest.mark.parametrize('w,h', [(1,1), (1,9), (9,1), (3000,2), (2,3000)])
+def test_odd_sizes(colorizer, w, h): assert colorizer(Image.new('L', (w,h), 120)).size == (w,h)
+
+def test_size_argument(colorizer):
+    seen = []
+    colorizer.net.register_forward_pre_hook(lambda m, x: seen.append(tuple(x[0].shape)))
+    x = np.zeros((50,100), np.uint8)
+    colorizer(x); colorizer(x, size=32); colorizer(x)
+    assert seen == [(1,1,64,128), (1,1,32,64), (1,1,64,128)]
+
+def test_saturation_multiplies(photo):
+    class Pale(nn.Module):
+        def forward(self, L): return torch.full((len(L), 2, *L.shape[2:]), .05)
+    c = Colorizer.from_net(Pale()); grey = np.full((8,8), 128, np.uint8)
+    ab = [rgb2lab(np.asarray(c(grey, saturation=s)))[0,0,1:] for s in (0, 1, 2)]
+    np.testing.assert_allclose(ab, np.outer([0, 5.5, 11], [1, 1]), atol=.6)
+
+# What is refused
+
+nan = float('nan')
+@pytest.mark.parametrize('x,match', [
+    (np.zeros((4,4,4), np.uint8), r'shape \(4, 4, 4\)'), (np.zeros((4,4,2)), r'shape \(4, 4, 2\)'), (np.zeros((3,8,8)), r'shape \(3, 8, 8\)'), (np.zeros(4), r'shape \(4,\)'),
+    (np.zeros((0,4)), 'empty array'), (np.zeros((4,0,3), np.uint8), 'empty array'), (np.full((4,4), nan), 'NaN'), (np.full((4,4), np.inf), 'NaN or infinite'),
+    (np.full((4,4), 255.), r'floats in \[255, 255\]'), (np.full((4,4), -.1), r'divide 8-bit'), (np.zeros((4,4), np.int32), 'int32'), (np.zeros((4,4), bool), 'bool'),
+    (torch.zeros(4,4), r'shape \[4, 4\]'), (torch.zeros(2,4,4), r'expected .*\[1,H,W\]'), (torch.zeros(5,2,4,4), r'expected .*\[B,1,H,W\]'), (torch.zeros(0,1,4,4), 'empty batch'),
+    (torch.full((1,4,4), nan), 'NaN'), (torch.full((1,1,4,4), -1.), 'predict_ab'), (torch.zeros(1,1,0,4), 'empty'), ('nowhere.png', 'no such file')])
+def test_bad_input(colorizer, x, match):
+    with pytest.raises(ValueError, match=match) as e: colorizer(x)
+    assert '\n' not in str(e.value)
+
+@pytest.mark.parametrize('x', [None, 3, [1, 2]])
+def test_bad_type(colorizer, x):
+    with pytest.raises(TypeError, match='expected a path'): colorizer(x)
+
+@pytest.mark.parametrize('kw', [dict(size=0), dict(size=-3), dict(size=1.5), dict(size='256'), dict(size=True), dict(size=10**6), dict(saturation=-1), dict(saturation=nan), dict(saturation='2')])
+def test_bad_arguments(colorizer, kw):
+    with pytest.raises(ValueError, match='got '): colorizer(np.zeros((4,4)), **kw)
+
+@pytest.mark.parametrize('L', [torch.zeros(1,4,4), torch.zeros(1,2,4,4), torch.zeros(1,1,4,4, dtype=torch.uint8), torch.full((1,1,4,4), nan), torch.zeros(0,1,4,4), np.zeros((1,1,4,4))])
+def test_bad_L(colorizer, L):
+    with pytest.raises(ValueError, match='expected'): colorizer.predict_ab(L)
+
+def test_bad_nets():
+    with pytest.raises(ValueError, match='the net answered'): Colorizer.from_net(nn.Conv2d(1, 3, 1))(np.zeros((4,4)))
+    net = nn.Conv2d(1, 2, 1); nn.init.constant_(net.bias, nan)
+    with pytest.raises(ValueError, match='weights are broken'): Colorizer.from_net(net)(np.zeros((4,4)))
+
+@pytest.mark.parametrize('device', ['gpu', 'cuda:99', 'banana', ''])
+def test_bad_device(device, tiny_weights):
+    with pytest.raises(ValueError, match='cannot be used here') as e: Colorizer(tiny_weights, device=device)
+    assert '\n' not in str(e.value)
+
+def test_from_weights(tiny_weights, photo):
+    c = Colorizer(tiny_weights, device='cpu', size=64)
+    assert not c.net.training and c(photo).size == photo.size
+    with pytest.raises(ValueError, match='No weights at'): Colorizer('no_such_weights')
+
+# Files
+
+@pytest.fixture
+def album(tmp_path):
+    for n in ('a.png', 'A.gif', 'a.gif', 'sub/b.jpg', 'sub/c.TIF'):
+        f = tmp_path/'album'/n; f.parent.mkdir(parents=True, exist_ok=True)
+        Image.new('L', (6,4), len(n)).save(f)
+    return tmp_path/'album'
+
+def test_plan_keeps_the_tree_and_loses_nothing(album):
+    out = album.parent/'out'; plan = plan_files(album, out)
+    assert len({str(j.dst).lower() for j in plan}) == len(plan) == 5
+    assert {j.dst.relative_to(out).as_posix() for j in plan} >= {'sub/b.jpg', 'sub/c.TIF'} and not any(j.status for j in plan)
+    assert [j.dst for j in plan_files(album, out)] == [j.dst for j in plan]
+    both = plan_files([album, album/'sub', album/'a.png'], out); assert [j.src for j in both] == [j.src for j in plan]  # each photo once
+
+def test_same_names_from_two_folders(album, tmp_path):
+    (tmp_path/'other').mkdir(); Image.new('L', (6,4)).save(tmp_path/'other/a.png')
+    plan = plan_files([album/'a.png', tmp_path/'other', tmp_path/'nowhere', tmp_path], tmp_path/'out')
+    assert [j.dst and j.dst.name for j in plan[:3]] == ['a.png', 'a-2.png', None] and plan[2].status == 'failed' and 'nowhere' in plan[2].note
+
+def test_originals_are_safe(album, colorizer):
+    before = {p: p.read_bytes() for p in album.rglob('*') if p.is_file()}
+    (album/'link.png').symlink_to(album/'a.png')
+    for out in (album, album/'sub'/'..'):
+        jobs = list(colorize_files(colorizer, plan_files([album/'a.png', album/'sub/b.jpg'], out), overwrite=True))
+        assert jobs[0].status == 'failed' and 'overwrite an original' in jobs[0].note
+    assert all(j.status == 'failed' for j in plan_files(album, album) if j.dst.suffix != '.png' or j.dst.name == 'a.png')
+    assert all(p.read_bytes() == b for p,b in before.items())
+
+def test_out_inside_the_folder(album, colorizer):
+    run = lambda: [j.status for j in colorize_files(colorizer, plan_files(album, album/'colorized'))]
+    assert run() == ['written']*5 and run() == ['kept']*5
+    with pytest.raises(PhotoError, match='expected a folder'): plan_files(album, album/'a.png')
+
+def test_bad_file_stops_nothing(album, colorizer):
+    (album/'0.png').write_text('<html>'); (album/'sub/0.jpg').write_bytes(b'')
+    done = {j.src.name: j for j in colorize_files(colorizer, plan_files(album, album.parent/'out'))}
+    assert sorted(n for n,j in done.items() if j.status == 'failed') == ['0.jpg', '0.png']
+    assert all('\n' not in j.note and j.src.name in j.note for j in done.values() if j.note)
+    assert sum(j.dst.is_file() for j in done.values()) == 5
+    with pytest.raises(ValueError, match='saturation'): list(colorize_files(colorizer, [], saturation=-1))
+
+# Start and memory
+
+def test_big_photos_take_little_memory(tmp_path):
+    "24 megapixels: what is needed above the start stays under two float copies of the photo, read and write included"
+    code = '''
+import resource, sys, torch
+from colorize_fastai.inference import *
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024
+c, start = Colorizer.from_net(torch.nn.Conv2d(1, 2, 3, padding=1)), peak()
+job, = colorize_files(c, plan_files(sys.argv[1], sys.argv[2]))
+print(job.status, peak() - start, start)'''
+    Image.new('L', (6000,4000), 99).save(tmp_path/'big.jpg')
+    r = subprocess.run([sys.executable, '-c', code, tmp_path/'big.jpg', tmp_path/'out'], capture_output=True, text=True)
+    assert r.returncode == 0, r.stderr
+    status, grown, start = r.stdout.split()
+    assert status == 'written' and float(grown) < 2*24e6*3*4/2**20, r.stdout
