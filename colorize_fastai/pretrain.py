@@ -44,11 +44,10 @@ def best_precision(
 class DevicePrecision(MixedPrecision):
     "fastai's `MixedPrecision` on whichever device the data is on"
     def before_fit(self):
-        super().before_fit()
         kind, dtype = self.dls.device.type, precisions[self.amp_mode.value]
         torch.set_autocast_enabled(kind, False) # an interrupt in the middle of a batch leaves it on
         self.autocast = torch.autocast(kind, dtype=dtype)
-        self.learn.scaler = GradScaler(kind, enabled=dtype == torch.float16)
+        self.learn.scaler, self.scales = GradScaler(kind, enabled=dtype == torch.float16), L() # only fp16 needs scaling
 
 class ChannelsLastBatch(Callback):
     "Keep net and input in channels-last memory, which convolutions prefer"
@@ -89,11 +88,12 @@ def colorize_learner(
 
 # %% ../nbs/08_pretrain.ipynb #00000018
 class SaveGenerator(Callback):
-    "Write the generator to `path` after every epoch"
-    order = 60 # after the metrics of the epoch
-    def __init__(self, path, **meta): self.path, self.meta = path, meta
-    def after_epoch(self):
-        if not hasattr(self, 'lr_finder'): save_weights(self.model, self.path, epoch=self.epoch + 1, **self.meta)
+    "Write the generator to `path` after every epoch of training"
+    def __init__(self, path, **meta): self.path, self.meta, self.trained = path, meta, False
+    def after_train(self): self.trained = not hasattr(self, 'lr_finder')
+    def after_epoch(self): # comes after mere validation, too
+        if self.trained: save_weights(self.model, self.path, epoch=self.epoch + 1, **self.meta)
+        self.trained = False
 
 # %% ../nbs/08_pretrain.ipynb #00000019
 @delegates(colorize_learner)
@@ -107,6 +107,7 @@ def pretrain(
     **kwargs
 ) -> Learner: # the trained Learner
     "Teach a generator on L1 and leave it in `out`"
+    if epochs < 1: raise ValueError(f'epochs must be 1 or more, got {epochs}')
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     save_split(dls.split, out/'split.csv')

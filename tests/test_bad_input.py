@@ -47,6 +47,7 @@ def test_places(tmp_path):
     with pytest.raises(PhotoError, match='cannot be opened'): read_photo('a\0b.jpg')
     with pytest.raises(TypeError, match='got NoneType'): read_photo(None)
 
+@pytest.mark.filterwarnings('ignore::UserWarning')  # Pillow's, about the damage
 @pytest.mark.parametrize('seed', range(3))
 def test_damaged_anywhere(seed):
     "Files with random bytes changed either read or raise PhotoError, never anything else"

@@ -175,8 +175,8 @@ def test_refusals():
 @pytest.fixture
 def two_tone(tmp_path):
     "A folder with one photo: its dark half has one color, its light half another"
-    L = torch.full((1, 32, 32), -.4)
-    L[:,16:] = .4
+    L = torch.full((1, 128, 128), -.4)
+    L[:,64:] = .4
     ab = torch.where(L < 0, torch.tensor([.1, -.2])[:,None,None], torch.tensor([-.1, .3])[:,None,None])
     rgb = from_L_ab(L, ab).mul(255).round().byte()
     Image.fromarray(rgb.movedim(0, -1).numpy()).save(tmp_path/'a.png')
@@ -251,6 +251,7 @@ def test_share_in_range():
 def test_train_metrics_in_a_learner(tmp_path):
     from fastai.data.core import DataLoaders
     from fastai.data.load import DataLoader
+    from fastai.callback.progress import ProgressCallback # adds Learner.no_bar
     from fastai.learner import Learner
     g = torch.Generator().manual_seed(0)
     rgb = torch.rand(5, 3, 16, 16, generator=g)

@@ -1,0 +1,58 @@
+"The command colorize-train, as people call it."
+import pandas as pd, pytest, torch
+from PIL import Image
+from colorize_fastai.photo import read_rgb, sample_photos
+from colorize_fastai.weights import load_generator, weights_info
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    "Nine color photos in two folders, a broken one and a text"
+    root = tmp_path_factory.mktemp('photos')
+    (root/'sub').mkdir()
+    for k, f in list(sample_photos().items())[:3]:
+        for j in range(3): read_rgb(f).crop((20*j, 0, 20*j+160, 160)).resize((64, 64)).save(root/('sub' if j else '.')/f'{k}{j}.jpg')
+    (root/'broken.jpg').write_bytes((root/'sub').joinpath(next((root/'sub').iterdir()).name).read_bytes()[:300])
+    (root/'notes.txt').write_text('not a photo')
+    return root
+
+SMALL = '--preset quick --scratch --size 32 --bs 2 --num-workers 0 --device cpu'.split()
+
+def test_two_epochs_leave_a_run(command, folder, tmp_path):
+    run = tmp_path/'run'
+    res = command('colorize-train', folder, '--out', run, *SMALL, '--pretrain-epochs', 2, '--valid-pct', .3)
+    assert res.returncode == 0, res.stderr
+    assert '9 photos: 6 to train on, 3 to validate on' in res.stdout and 'broken.jpg' in res.stdout and str(run) in res.stdout
+    assert 'Traceback' not in res.stderr and '\x1b' not in res.stdout
+    assert sorted(p.name for p in run.iterdir()) == ['generator.safetensors', 'pretrain.csv', 'results.png', 'split.csv']
+    log = pd.read_csv(run/'pretrain.csv')
+    assert len(log) == 2 and {'train_loss', 'valid_loss', 'psnr', 'ssim', 'delta_e', 'color_ratio'} <= set(log.columns)
+    assert weights_info(run)['epoch'] == 2 and load_generator(run)(torch.zeros(1, 1, 20, 30)).shape == (1, 2, 20, 30)
+    assert Image.open(run/'results.png').width > 300
+    out = command('colorize', sample_photos(grey=True)['coins'], '-o', tmp_path/'out', '--weights', run)
+    assert out.returncode == 0 and (tmp_path/'out'/'coins.png').exists(), out.stderr
+    before = (run/'generator.safetensors').read_bytes()
+    again = command('colorize-train', folder, '--out', run, *SMALL)
+    assert again.returncode == 2 and 'another --out' in again.stderr and (run/'generator.safetensors').read_bytes() == before
+
+def test_same_seed_same_weights(folder, tmp_path):
+    from colorize_fastai.cli import colorize_train
+    for name, seed in (('a', 1), ('b', 1), ('c', 2)):
+        assert colorize_train([str(folder), '--out', str(tmp_path/name), *SMALL, '--pretrain-epochs', '1', '--seed', str(seed)]) == 0
+    a, b, c = (weights_info(tmp_path/n)['sha256'] for n in 'abc')
+    assert a == b != c
+
+@pytest.mark.parametrize('args,says', [
+    (['{folder}/nowhere'], 'nowhere'), (['{empty}'], 'photo'), (['{folder}', '--preset', 'best'], "['ours', 'quick']"),
+    (['{folder}', '--encoder', 'resnet19'], 'resnet19'), (['{folder}', '--decoder', 'big'], "['light', 'dynamic']"),
+    (['{folder}', '--device', 'gpu'], "expected 'cpu'"), (['{folder}', '--valid-pct', '30'], 'between 0 and 1'),
+    (['{folder}', '--split', '{folder}/none.csv'], 'none.csv'), (['{folder}', '--min-colorfulness', '500'], 'lower min_colorfulness'),
+    (['{folder}', '--adversarial-epochs', '3'], 'stage 1 only'), (['{folder}', '--bs', '0'], 'bs'), (['{folder}', '--size', '0'], 'size'),
+    (['{folder}', '--pretrain-epochs', '0'], 'epochs')])
+def test_mistakes_are_one_line(folder, tmp_path, capsys, args, says):
+    from colorize_fastai.cli import colorize_train
+    (tmp_path/'empty').mkdir()
+    args = [a.format(folder=folder, empty=tmp_path/'empty') for a in args]
+    assert colorize_train([args[0], '--out', str(tmp_path/'run'), *SMALL, *args[1:]]) == 2
+    err = capsys.readouterr().err.strip().splitlines()
+    assert len(err) == 1 and err[0].startswith('colorize-train: ') and says in err[0], err
+    assert not (tmp_path/'run'/'generator.safetensors').exists()
