@@ -13,7 +13,7 @@ from importlib.resources import files as package_files
 from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 from .generator import unet_generator
 
@@ -50,7 +50,9 @@ def save_weights(
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp = path.with_name(f'.{path.name}.{os.getpid()}')
     try:
-        save_file(tensors, tmp, head)
+        with tmp.open('wb') as f:
+            f.write(save(tensors, head))
+            f.flush(); os.fsync(f.fileno())
         os.replace(tmp, path)
     finally: tmp.unlink(missing_ok=True)
     return path

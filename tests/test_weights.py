@@ -13,6 +13,8 @@ def net():
 def test_there_and_back(net, tmp_path):
     back = load_generator(save_weights(net, tmp_path/'w.safetensors', note='x'))
     assert all(torch.equal(v, back.state_dict()[k]) for k, v in net.state_dict().items())
+    (tmp_path/'other').write_bytes(b'')
+    assert (tmp_path/'w.safetensors').stat().st_mode == (tmp_path/'other').stat().st_mode # as readable as any file
     assert not back.training and net.training
     assert weights_info(tmp_path/'w.safetensors')['note'] == 'x'
     assert load_generator(tmp_path/'w.safetensors').recipe == net.recipe
@@ -66,7 +68,7 @@ def test_a_failed_save_leaves_the_old_file(net, tmp_path, monkeypatch):
     f = save_weights(net, tmp_path/'w.safetensors')
     before = f.read_bytes()
     def full(*a, **kw): raise OSError(28, 'No space left on device')
-    monkeypatch.setattr('colorize_fastai.weights.save_file', full)
+    monkeypatch.setattr('os.fsync', full)
     with pytest.raises(OSError): save_weights(net, f)
     assert f.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ['w.safetensors']
 
