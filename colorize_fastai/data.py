@@ -137,6 +137,7 @@ class PhotoDataLoader(DataLoader):
 
     def before_iter(self): self.step = self.start_step
     def create_batch(self, b): return torch.stack(b)
+    def decode_batch(self, b, max_n=9, full=True): return list(zip(*b))[:max_n] # for `Learner.predict`
     def after_iter(self): self.set_epoch(self.epoch + 1)
 
     def after_batch(self, b):
