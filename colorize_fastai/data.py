@@ -9,7 +9,7 @@ __all__ = ['scan_photos', 'split_photos', 'save_split', 'read_split', 'read_squa
            'show_rows', 'colorize_dls']
 
 # %% ../nbs/02_data.ipynb #00000003
-import hashlib, warnings
+import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +19,7 @@ from fastai.data.external import URLs, untar_data
 from fastai.data.load import DataLoader
 from fastai.torch_core import default_device
 from fastcore.foundation import L as FL
-from fastcore.utils import num_cpus
+from fastcore.basics import num_cpus, patch
 from PIL import Image
 from torch import Tensor
 from .color import colorfulness, from_L_ab, to_L_ab
@@ -168,20 +168,31 @@ def show_rows(
     if title: fig.suptitle(title)
 
 # %% ../nbs/02_data.ipynb #0000001a
+@patch
 @torch.no_grad()
-def _show_batch(self:PhotoDataLoader, b=None, max_n=6, show=True, **kwargs):
+def show_batch(self:PhotoDataLoader,
+    b: tuple | None = None, # a batch (L, ab); None: the first one
+    max_n: int = 6, # at most so many photos
+    **kwargs # `figsize` and `title` of `show_rows`
+):
+    "Rows grey and color of a batch"
     L, ab = (o[:max_n] for o in (b or self.one_batch()))
-    if show: show_rows({'grey': L, 'color': from_L_ab(L, ab)}, max_n, **kwargs)
-    return None if show else (L, ab)
+    show_rows({'grey': L, 'color': from_L_ab(L, ab)}, max_n, **kwargs)
 
+# %% ../nbs/02_data.ipynb #0000001b
+@patch
 @torch.no_grad()
-def _show_results(self:PhotoDataLoader, b, out, max_n=6, **kwargs):
+def show_results(self:PhotoDataLoader,
+    b: tuple, # a batch (L, ab)
+    out: Tensor, # what a net says of its L, [B,2,H,W]
+    max_n: int = 6, # at most so many photos
+    **kwargs # `figsize` and `title` of `show_rows`
+):
+    "Rows grey, ours and truth of a batch: what `Learner.show_results` shows"
     L, ab = (o[:max_n] for o in b)
     show_rows({'grey': L, 'ours': from_L_ab(L, out[:max_n].to(L.device, L.dtype)), 'truth': from_L_ab(L, ab)}, max_n, **kwargs)
 
-PhotoDataLoader.show_batch, PhotoDataLoader.show_results = _show_batch, _show_results
-
-# %% ../nbs/02_data.ipynb #0000001d
+# %% ../nbs/02_data.ipynb #0000001e
 def _sources(source, path):
     "Files, the folder that their names are relative to, and a given split (or None) of any kind of `source`"
     if isinstance(source, pd.DataFrame):
@@ -193,7 +204,7 @@ def _sources(source, path):
     root = path or (source if isinstance(source, (str, Path)) and Path(source).is_dir() else '.')
     return files, Path(root), None
 
-# %% ../nbs/02_data.ipynb #0000001e
+# %% ../nbs/02_data.ipynb #0000001f
 def _usable(files, root, min_colorfulness, num_workers):
     "The files that can be read and are colorful enough; says what was left out"
     df = scan_photos(files, num_workers)
@@ -206,7 +217,7 @@ def _usable(files, root, min_colorfulness, num_workers):
                                   f'{min_colorfulness}): give a folder of color photographs, or lower min_colorfulness')
     return keep
 
-# %% ../nbs/02_data.ipynb #0000001f
+# %% ../nbs/02_data.ipynb #00000020
 def colorize_dls(
     source: str | Path | Iterable | pd.DataFrame, # folder tree, list of files, DataFrame of files (column `file` or the first; `is_valid` if it has a split), or the URL of an archive such as `URLs.COCO_SAMPLE`
     size: int = 256, # side of the square crops, in pixels
@@ -228,6 +239,7 @@ def colorize_dls(
     if load_size < size: raise ValueError(f'load_size {load_size} is smaller than the crop, size {size}: make it {size} or larger')
     files, root, given = _sources(source, path)
     if split is not None: given = split if isinstance(split, pd.DataFrame) else read_split(split)
+    if given is not None and max_photos: raise ValueError('max_photos draws from all photos, but the split says already which to use: give one of them')
     if given is not None: files = _among(files, given, root)
     files = _usable(files, root, min_colorfulness, num_workers)
     if given is None: given = split_photos(files, root, valid_pct, seed, max_photos)
@@ -236,7 +248,7 @@ def colorize_dls(
     if verbose: print(f'{len(given)} photos: {len(train)} to train on, {len(valid)} to validate on')
     return _loaders(train, valid, given, root, size, load_size, bs, seed, num_workers, _device(device))
 
-# %% ../nbs/02_data.ipynb #00000020
+# %% ../nbs/02_data.ipynb #00000021
 def _device(device):
     try: return torch.zeros(1, device=device or default_device()).device
     except (RuntimeError, AssertionError) as e:

@@ -135,4 +135,6 @@ def test_errors_say_what_to_do(folder, tmp_path):
     with pytest.raises(PhotoError, match='nowhere'): dls_of(tmp_path/'nowhere')
     with pytest.raises(PhotoError, match=str(tmp_path.name)): dls_of(tmp_path)
     with pytest.raises(ValueError, match='load_size 16 is smaller'): dls_of(folder, load_size=16)
+    with pytest.raises(ValueError, match='give one of them'): dls_of(folder, split=dls_of(folder).split, max_photos=3)
+    with pytest.raises(ValueError, match='size=0'): dls_of(folder, size=0)
     with pytest.raises(ValueError, match='between 0 and 1'): dls_of(folder, valid_pct=10)
