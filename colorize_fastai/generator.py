@@ -1,4 +1,4 @@
-"""The nets that guess color: U-Nets on an ImageNet encoder
+"""The nets that guess color: U-Nets on an ImageNet encoder, and the one of pix2pix
 
 Docs: https://colorize-fastai.github.io/colorize_fastai/generator.html.md"""
 
@@ -6,7 +6,7 @@ Docs: https://colorize-fastai.github.io/colorize_fastai/generator.html.md"""
 
 # %% auto #0
 __all__ = ['decoders', 'pad_to_multiple', 'ImageNetWeightsError', 'imagenet_weights', 'UpBlock', 'LightUnet', 'DynamicGenerator',
-           'unet_generator', 'net_size']
+           'unet_generator', 'net_size', 'init_normal', 'Noise', 'Pix2PixUnet', 'pix2pix_generator']
 
 # %% ../nbs/03_generator.ipynb #00000003
 import importlib.resources, importlib.util
@@ -164,3 +164,73 @@ def net_size(
     with torch.no_grad(), FlopCounterMode(display=False) as fc: net.eval()(torch.zeros(1, n_in, size, size, device=p.device, dtype=p.dtype))
     net.train(mode)
     return round(n/1e6, 2), round(fc.get_total_flops()/1e9, 2)
+
+# %% ../nbs/03_generator.ipynb #00000022
+def init_normal(
+    net: nn.Module, # changed in place
+    std: float = .02, # standard deviation of the weights
+) -> nn.Module: # `net`
+    "Convolutions from N(0, std), normalization scales from N(1, std), biases 0"
+    for m in net.modules():
+        if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d)):
+            nn.init.normal_(m.parametrizations.weight.original if hasattr(m, 'parametrizations') else m.weight, 0., std)
+        elif isinstance(m, (nn.BatchNorm2d, nn.InstanceNorm2d)) and m.affine: nn.init.normal_(m.weight, 1., std)
+        else: continue
+        if m.bias is not None: nn.init.zeros_(m.bias)
+    return net
+
+# %% ../nbs/03_generator.ipynb #00000025
+class Noise(nn.Dropout):
+    "Dropout that can stay on at test"
+    def __init__(self, p:float=.5, at_test:bool=False):
+        super().__init__(p)
+        self.at_test = at_test
+    def forward(self, x): return F.dropout(x, self.p, self.training or self.at_test)
+
+# %% ../nbs/03_generator.ipynb #00000027
+_norms = dict(batch=nn.BatchNorm2d, instance=nn.InstanceNorm2d)
+
+def _level(act, conv, norm=None, noise=None):
+    "One level of the net: activation, convolution, and where it has them normalization and noise"
+    return nn.Sequential(*[o for o in (act, conv, norm, noise) if o is not None])
+
+# %% ../nbs/03_generator.ipynb #00000028
+class Pix2PixUnet(nn.Module):
+    "The generator of pix2pix: convolutions of stride 2 down to a pixel and up again, with or without skips, for photos of any size"
+    def __init__(self, n_in, n_out, skips, norm, noise_at_test, n_features, levels):
+        super().__init__()
+        self.skips, self.multiple = skips, 2**levels
+        ch, end = [n_features*min(2**i, 8) for i in range(levels)], levels - 1
+        kw = dict(kernel_size=4, stride=2, padding=1, bias=norm != 'batch') # BatchNorm has a bias of its own
+        self.down = nn.ModuleList(_level(
+            nn.LeakyReLU(.2) if k else None, nn.Conv2d(i, o, **kw), _norms[norm](o) if 0 < k < end else None)
+            for k,(i,o) in enumerate(zip([n_in, *ch], ch)))
+        self.up = nn.ModuleList(_level(
+            nn.ReLU(), nn.ConvTranspose2d(2*i if k and skips else i, o, **kw), _norms[norm](o), Noise(.5, noise_at_test) if k < 3 else None)
+            for k,(i,o) in enumerate(zip(ch[:0:-1], ch[-2::-1])))
+        self.head = _level(nn.ReLU(), nn.ConvTranspose2d(2*ch[0] if skips else ch[0], n_out, **{**kw, 'bias': True}))
+
+    def forward(self, x):
+        h, w = x.shape[-2:]
+        x, maps = pad_to_multiple(x, self.multiple), []
+        for down in self.down: maps.append(x := down(x))
+        for k,up in enumerate([*self.up, self.head]): x = up(torch.cat([x, maps[-1-k]], 1) if k and self.skips else x)
+        return x.tanh()[..., :h, :w]
+
+# %% ../nbs/03_generator.ipynb #00000029
+def pix2pix_generator(
+    n_in: int = 1, # input channels: 1 for L
+    n_out: int = 2, # output channels: 2 for ab
+    skips: bool = True, # U-Net; False: encoder–decoder
+    norm: str = 'batch', # 'batch' or 'instance'
+    noise_at_test: bool = False, # keep the dropout on at test? (the paper does)
+    n_features: int = 64, # channels of the first level
+    levels: int = 8, # halvings: 8 bring 256 pixels down to one
+) -> nn.Module: # L [B,n_in,H,W] → ab [B,n_out,H,W] in (-1,1), for any H and W from 1
+    "A generator of the pix2pix paper, with fresh weights from N(0, .02)"
+    if norm not in _norms: raise ValueError(f'Unknown norm {norm!r}: choose one of {list(_norms)}')
+    if levels < 2: raise ValueError(f'levels is how often the photo is halved, at least 2, got {levels}')
+    kw = dict(n_in=n_in, n_out=n_out, skips=skips, norm=norm, noise_at_test=noise_at_test, n_features=n_features, levels=levels)
+    net = init_normal(Pix2PixUnet(**kw))
+    net.recipe = 'pix2pix_generator', kw
+    return net
