@@ -85,12 +85,14 @@ def test_colors_inside_come_back_bit_for_bit(cube):
     assert torch.equal(fit_gamut(lab), lab)
 
 def test_bands_change_nothing():
-    rgb = torch.rand(1, 3, 1100, 1000) # more than a million pixels: two bands
+    "…but a last bit here and there: how a tensor is shared out among threads and vector units depends on its size"
+    rgb = torch.rand(1, 3, 1100, 1000, generator=torch.Generator().manual_seed(0)) # more than a million pixels: two bands
     L,ab = to_L_ab(rgb)
     whole = from_L_ab(L, ab*2)
     parts = torch.cat([from_L_ab(L[...,i:i+100,:], ab[...,i:i+100,:]*2) for i in range(0, 1100, 100)], -2)
-    assert whole.shape == rgb.shape and torch.equal(whole, parts)
-    assert torch.equal(rgb2lab(rgb.expand(2, -1, -1, -1))[1], rgb2lab(rgb)[0])
+    d = (whole - parts).abs()
+    assert whole.shape == rgb.shape and d.max() < 2e-3 and (d > 1e-5).float().mean() < 1e-4 # a gamut search may end one step of 2**-10 off
+    assert (rgb2lab(rgb.expand(2, -1, -1, -1))[1] - rgb2lab(rgb)[0]).abs().max() < 1e-3
 
 def test_gradients_are_right():
     x = torch.tensor([[.02, .03, .9], [.3, .5, .7], [.99, .2, .6]], dtype=torch.float64).T[:,None].contiguous().requires_grad_()
