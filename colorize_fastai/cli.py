@@ -133,9 +133,9 @@ def _train(a):
         import torch
         from fastai.data.external import URLs
         from colorize_fastai.data import colorize_dls
-        from colorize_fastai.pretrain import preset, pretrain
+        from colorize_fastai.pretrain import new_run, preset, pretrain
     if a.adversarial_epochs: raise ValueError(f'--adversarial-epochs {a.adversarial_epochs}: this version trains stage 1 only; leave it at 0')
-    if Path(a.out, 'generator.safetensors').exists(): raise ValueError(f'{a.out} holds a trained generator: give another --out, or move it away')
+    new_run(a.out) # before the photos are looked through
     cfg = preset(a.preset, **{k: getattr(a, k) for k in ('size', 'bs', 'pretrain_epochs', 'lr', 'encoder', 'decoder')})
     torch.manual_seed(a.seed)
     dls = colorize_dls(URLs.COCO_SAMPLE if a.folder == 'coco' else a.folder, size=cfg['size'], bs=cfg['bs'], device=a.device,

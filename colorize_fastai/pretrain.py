@@ -6,14 +6,14 @@ Docs: https://colorize-fastai.github.io/colorize_fastai/pretrain.html.md"""
 
 # %% auto #0
 __all__ = ['precisions', 'PRESETS', 'best_precision', 'DevicePrecision', 'ChannelsLastBatch', 'encoder_decoder',
-           'colorize_learner', 'SaveGenerator', 'pretrain', 'preset']
+           'colorize_learner', 'SaveGenerator', 'new_run', 'pretrain', 'preset']
 
 # %% ../nbs/08_pretrain.ipynb #00000003
 from contextlib import contextmanager
 from pathlib import Path
 import torch
 from fastai.callback.core import Callback
-from fastai.callback.fp16 import MixedPrecision, AMPMode
+from fastai.callback.fp16 import MixedPrecision
 from fastai.callback import schedule # gives the Learner fit_one_cycle and lr_find
 from fastai.callback.progress import CSVLogger
 from fastai.data.core import DataLoaders
@@ -82,7 +82,7 @@ def colorize_learner(
     if generator is None: generator = unet_generator(**kwargs)
     elif kwargs: raise ValueError(f'{sorted(kwargs)} describe a net to build, but `generator` is one already: give one or the other')
     cbs = [*L(cbs), ChannelsLastBatch()] + ([DevicePrecision(precision)] if precision != 'fp32' else [])
-    splitter = encoder_decoder if generator.recipe[0] == 'unet_generator' else params
+    splitter = encoder_decoder if getattr(generator, 'recipe', [None])[0] == 'unet_generator' else params
     return Learner(dls, generator, loss_func or nn.L1Loss(), metrics=train_metrics() if metrics is None else metrics, cbs=cbs,
                    **{**dict(lr=2e-3, splitter=splitter), **(learner_kwargs or {})})
 
@@ -96,6 +96,15 @@ class SaveGenerator(Callback):
         self.trained = False
 
 # %% ../nbs/08_pretrain.ipynb #00000019
+def new_run(
+    out: str | Path, # run directory
+) -> Path: # `out`
+    "Make sure that no trained generator lies in `out`: it would be overwritten"
+    out = Path(out)
+    if (out/'generator.safetensors').exists():
+        raise ValueError(f'{out} holds a trained generator: give another --out (from Python, out=), or move it away')
+    return out
+
 @delegates(colorize_learner)
 def pretrain(
     dls: DataLoaders, # from `colorize_dls`
@@ -108,7 +117,7 @@ def pretrain(
 ) -> Learner: # the trained Learner
     "Teach a generator on L1 and leave it in `out`"
     if epochs < 1: raise ValueError(f'epochs must be 1 or more, got {epochs}')
-    out = Path(out)
+    out = new_run(out)
     out.mkdir(parents=True, exist_ok=True)
     save_split(dls.split, out/'split.csv')
     meta = dict(stage='pretrain', epochs=epochs, lr=lr, size=dls.train.size, bs=dls.train.bs, seed=dls.train.seed, photos=len(dls.train_ds))
@@ -120,7 +129,7 @@ def pretrain(
         with learn.no_bar(), contextmanager(replacing_yield)(learn, 'logger', log): learn.fit_one_cycle(epochs, slice(lr*.3, lr))
     return learn
 
-# %% ../nbs/08_pretrain.ipynb #0000001d
+# %% ../nbs/08_pretrain.ipynb #0000001e
 PRESETS = dict(
     ours = dict(size=256, bs=16, pretrain_epochs=20, encoder='resnet18', decoder='light', lr=2e-3),
     quick = dict(size=128, bs=32, pretrain_epochs=3, encoder='tf_efficientnet_lite0', decoder='light', lr=2e-3))
