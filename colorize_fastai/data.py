@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import numpy as np, pandas as pd, torch, matplotlib.pyplot as plt
 from fastai.data.core import DataLoaders
-from fastai.data.external import URLs, untar_data
+from fastai.data.external import untar_data
 from fastai.data.load import DataLoader
 from fastai.torch_core import default_device
 from fastcore.foundation import L as FL

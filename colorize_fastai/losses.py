@@ -10,7 +10,6 @@ __all__ = ['pixel_losses', 'gan_losses', 'pixel_loss', 'gan_loss']
 # %% ../nbs/06_losses.ipynb #00000003
 from collections.abc import Callable
 import torch, torch.nn.functional as F
-from torch import Tensor
 
 # %% ../nbs/06_losses.ipynb #00000006
 pixel_losses = dict(l1=F.l1_loss, l2=F.mse_loss, smooth_l1=F.smooth_l1_loss)

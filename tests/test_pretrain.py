@@ -71,3 +71,14 @@ def test_unknown_names(dls):
     with pytest.raises(ValueError, match='one or the other'): colorize_learner(dls, unet_generator(**NET), encoder='resnet18')
     with pytest.raises(ValueError, match="'worst'.*ours"): preset('worst')
     for name in PRESETS: assert preset(name, bs=7)['bs'] == 7
+
+def test_any_net_will_do(dls):
+    net = torch.nn.Conv2d(1, 2, 3, padding=1)
+    before = net.weight.clone()
+    quiet_fit(colorize_learner(dls, net, metrics=[]), 1)
+    assert not torch.equal(net.weight, before)
+
+def test_a_run_is_never_overwritten(dls, tmp_path):
+    (tmp_path/'generator.safetensors').write_bytes(b'hours of work')
+    with pytest.raises(ValueError, match='holds a trained generator'): pretrain(dls, tmp_path, epochs=1, **NET)
+    assert (tmp_path/'generator.safetensors').read_bytes() == b'hours of work'
