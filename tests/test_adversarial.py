@@ -1,16 +1,16 @@
-"The two-player loop: against a plain transcription of the reference step, and what it must leave alone."
-import copy, re
+"The two-player loop: who learns when, what it must leave alone, and what it leaves behind."
+import re
 import pandas as pd, pytest, torch
-from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from colorize_fastai.adversarial import EMA, AdversarialTrainer, ChannelsLast, Progress, SampleGrid, SaveRun, frozen, train_adversarial
+from colorize_fastai.adversarial import (EMA, AdversarialTrainer, ChannelsLast, Progress, SampleGrid, SaveRun, frozen, preset, train,
+    train_adversarial)
 from colorize_fastai.color import from_L_ab
 from colorize_fastai.data import colorize_dls
 from colorize_fastai.discriminator import PatchDiscriminator, norms
 from colorize_fastai.generator import pix2pix_generator, unet_generator
 from colorize_fastai.metrics import psnr
 from colorize_fastai.photo import read_rgb, sample_photos
-from colorize_fastai.weights import load_generator, load_net, weights_info
+from colorize_fastai.weights import load_generator, load_net, save_weights, weights_info
 
 @pytest.fixture(scope='module')
 def dls(tmp_path_factory):
@@ -29,45 +29,6 @@ def trainer(dls, G=None, D=None, **kw):
 def batch(n=2, size=32): return torch.rand(n, 1, size, size)*2 - 1, torch.randn(n, 2, size, size)*.3
 def state(net): return [v.clone() for v in net.state_dict().values()]
 def same(a, b): return all(map(torch.equal, a, b))
-
-# Parity
-
-class ReferenceStep:
-    "The step of pix2pix as the tutorial recipe writes it (Shariatnia 2020), in plain torch"
-    def __init__(self, net_G, net_D):
-        self.net_G, self.net_D, self.bce, self.l1 = net_G, net_D, nn.BCEWithLogitsLoss(), nn.L1Loss()
-        self.opt_G = torch.optim.Adam(net_G.parameters(), lr=2e-4, betas=(.5, .999))
-        self.opt_D = torch.optim.Adam(net_D.parameters(), lr=2e-4, betas=(.5, .999))
-
-    def gan(self, preds, real): return self.bce(preds, torch.tensor(1. if real else 0.).expand_as(preds))
-
-    def optimize(self, L, ab):
-        fake = self.net_G(L)
-        for p in self.net_D.parameters(): p.requires_grad = True
-        self.opt_D.zero_grad()
-        loss_D_fake = self.gan(self.net_D(L, fake.detach()), False)
-        loss_D_real = self.gan(self.net_D(L, ab), True)
-        loss_D = (loss_D_fake + loss_D_real)*.5
-        loss_D.backward()
-        self.opt_D.step()
-        for p in self.net_D.parameters(): p.requires_grad = False
-        self.opt_G.zero_grad()
-        loss_G_GAN = self.gan(self.net_D(L, fake), True)
-        loss_G_L1 = self.l1(fake, ab)
-        (loss_G_GAN + loss_G_L1*100.).backward()
-        self.opt_G.step()
-        return dict(d=loss_D.item(), gan=loss_G_GAN.item(), l1=loss_G_L1.item())
-
-def test_twenty_steps_are_the_references(dls):
-    torch.manual_seed(0)
-    G, D = small_unet(), discriminator(n_features=16)
-    ref, t = ReferenceStep(copy.deepcopy(G).train(), copy.deepcopy(D).train()), trainer(dls, G.train(), D.train())
-    batches = [batch(4) for _ in range(5)]
-    ours, theirs = ([{k: float(v) for k,v in f(*batches[i % 5]).items()} for i in range(20)] for f in (t.step, ref.optimize))
-    assert (pd.DataFrame(ours) - pd.DataFrame(theirs)).abs().max().max() < 1e-5
-    assert abs(ours[0]['gan'] - ours[-1]['gan']) > .01 and abs(ours[0]['l1'] - ours[-1]['l1']) > .01 # they did move
-    for a, b in ((G, ref.net_G), (D, ref.net_D)):
-        for p, q in zip(a.parameters(), b.parameters(), strict=True): torch.testing.assert_close(p, q, atol=1e-5, rtol=0)
 
 # Who learns when
 
@@ -246,12 +207,14 @@ def test_ema_is_the_average(dls):
     class See:
         def after_step(self, t): raw.append(t.generator.head[1].weight.clone())
         def after_valid(self, t): valid.append(t.generator.head[1].weight.clone())
-    t = trainer(dls, lr=1e-2, cbs=[ema := EMA(.7), See])
+    t = trainer(dls, lr=1e-2, cbs=[ema := EMA(.3), See])
     avg, want = t.generator.head[1].weight.clone(), []
     t.fit(2, progress=False)
     n = len(dls.train)
+    assert 4/13 > .3 > 3/12 and 2*n > 4 # both kinds of steps: the average is shorter at first
     for i,w in enumerate(raw):
-        avg = .7*avg + .3*w
+        decay = min(.3, (i + 1)/(i + 10))
+        avg = decay*avg + (1 - decay)*w
         if i in (n-1, 2*n-1): want.append(avg)
     for v,w in zip(valid, want, strict=True): torch.testing.assert_close(v, w)
     torch.testing.assert_close(t.generator.head[1].weight.data, want[1].data) # the average stays in the generator
@@ -263,6 +226,22 @@ def test_sample_grids_show_validation_photos(dls, tmp_path):
     t.fit(1, progress=False)
     assert sorted(p.name for p in (tmp_path/'samples').iterdir()) == [f'{i:07d}.jpg' for i in range(2, len(dls.train) + 1, 2)]
     assert same(grid.photos, [o[:2] for o in dls.valid.one_batch()])
+
+def test_sample_grids_show_the_average(dls, monkeypatch):
+    "With EMA, what is shown is what will be saved; training goes on with the weights as they were"
+    t, seen = trainer(dls, lr=1e-2, cbs=[ema := EMA(.9), SampleGrid(1)]), []
+    monkeypatch.setattr(type(dls.valid), 'show_results', lambda self, b, out, **kw: seen.append(out))
+    monkeypatch.setattr('matplotlib.pyplot.show', lambda: None)
+    class See:
+        def after_step(self, t):
+            raw = state(t.generator)
+            ema.swap(t)
+            assert torch.equal(seen[-1], t.predict(t.cbs[1].photos[0]))
+            ema.swap(t)
+            assert same(raw, state(t.generator)) and not torch.equal(seen[-1], t.predict(t.cbs[1].photos[0]))
+    t.cbs.append(See())
+    t.fit(1, progress=False)
+    assert len(seen) == len(dls.train)
 
 def test_functions_are_called_after_every_epoch(dls):
     seen = []
@@ -310,3 +289,56 @@ def test_an_averaged_generator_is_what_is_saved(dls, tmp_path):
     t = trainer(dls, lr=1e-2, cbs=[EMA(.5), SaveRun(tmp_path)])
     t.fit(1, progress=False)
     assert same(state(load_generator(tmp_path)), state(t.generator))
+
+# Both stages
+
+def test_stage_1_is_kept(dls, tmp_path):
+    "Stage 2 in the run directory of stage 1 keeps its generator, and a second stage 2 there is refused"
+    with pytest.raises(ValueError, match='epochs must be 1'): train_adversarial(dls, small_unet(), tmp_path/'run', epochs=0)
+    save_weights(small_unet(), tmp_path/'run'/'generator.safetensors', stage='pretrain')
+    one = (tmp_path/'run'/'generator.safetensors').read_bytes()
+    kw = dict(epochs=1, patch=16, precision='fp32', progress=False)
+    train_adversarial(dls, tmp_path/'run', tmp_path/'run', **kw)
+    two = (tmp_path/'run'/'generator.safetensors').read_bytes()
+    assert (tmp_path/'run'/'pretrained.safetensors').read_bytes() == one != two
+    with pytest.raises(ValueError, match='trained adversarially.*another --out'): train_adversarial(dls, tmp_path/'run', tmp_path/'run', **kw)
+    assert (tmp_path/'run'/'generator.safetensors').read_bytes() == two
+    save_weights(small_unet(), tmp_path/'other'/'generator.safetensors', stage='adversarial')
+    with pytest.raises(ValueError, match='another --out'): train_adversarial(dls, small_unet(), tmp_path/'other', **kw)
+
+TINY = dict(size=32, bs=4, encoder='resnet18', pretrained=False, pretrain_epochs=1, adversarial_epochs=1, patch=16, progress=False,
+            num_workers=0, device='cpu', verbose=False, valid_pct=.3)
+
+def test_train_from_weights_leaves_stage_1_out(dls, tmp_path):
+    start = save_weights(small_unet(), tmp_path/'one.safetensors', stage='pretrain')
+    run = train(dls.root, tmp_path/'run', generator=start, **TINY)
+    assert not (run/'pretrain.csv').exists() and weights_info(run)['args'] == weights_info(start)['args']
+    assert weights_info(run)['sha256'] != weights_info(start)['sha256']
+
+def test_train_stage_1_alone(dls, tmp_path):
+    run = train(dls.root, tmp_path/'run', **{**TINY, 'adversarial_epochs': 0})
+    assert sorted(p.name for p in run.iterdir()) == ['generator.safetensors', 'pretrain.csv', 'split.csv']
+
+def test_train_pix2pix(dls, tmp_path):
+    "From scratch, without stage 1, with the noise on"
+    run = train(dls.root, tmp_path/'run', 'pix2pix', **{**TINY, 'pretrain_epochs': None})
+    info = weights_info(run)
+    assert info['builder'] == 'pix2pix_generator' and info['args']['noise_at_test'] and not (run/'pretrained.safetensors').exists()
+    G, L = load_generator(run), batch()[0]
+    assert not torch.equal(G(L), G(L))
+
+def test_presets_say_what_the_recipes_say():
+    "Shariatnia 2020, and Isola et al. 2017, section 3.3 and appendix 6.2"
+    t, p = preset('tutorial'), preset('pix2pix')
+    assert [t[k] for k in ('size', 'load_scale', 'resize', 'bs', 'precision', 'encoder', 'decoder')] == [256, 1, 'stretch', 16, 'fp32', 'resnet18', 'dynamic']
+    assert [t[k] for k in ('pretrain_epochs', 'lr', 'schedule', 'optimizer')] == [20, 1e-4, 'flat', 'adam']
+    assert [t[k] for k in ('adversarial_epochs', 'adversarial_lr', 'betas', 'gan', 'pixel', 'lambda_l1', 'patch', 'ema')] == [20, 2e-4, (.5, .999), 'bce', 'l1', 100, 70, None]
+    assert [p[k] for k in ('net', 'bs', 'pretrain_epochs', 'adversarial_epochs')] == ['pix2pix', 4, 0, 6]
+    assert [p[k] for k in ('adversarial_lr', 'betas', 'gan', 'pixel', 'lambda_l1', 'patch', 'ema')] == [t[k] for k in ('adversarial_lr', 'betas', 'gan', 'pixel', 'lambda_l1', 'patch', 'ema')]
+
+@pytest.mark.parametrize('kw,match', [(dict(gan='wgan'), 'wgan'), (dict(pixel='l7'), 'l7'), (dict(patch=34), '34'), (dict(patch=286, size=64), 'at least 96'),
+    (dict(optimizer='lion'), 'lion.*adamw'), (dict(schedule='cosine'), 'cosine.*one_cycle'), (dict(net='resnet'), "resnet.*'unet', 'pix2pix'"),
+    (dict(adversarial_epochs=-1), 'or more'), (dict(pretrain_epochs=0, adversarial_epochs=0), 'Nothing to do'), (dict(lambda_l2=1), 'lambda_l2.*lambda_l1'), (dict(name='best'), 'tutorial')])
+def test_wrong_settings_show_before_the_first_epoch(dls, tmp_path, kw, match):
+    with pytest.raises(ValueError, match=match): train(dls.root, tmp_path/'run', **{**TINY, **kw})
+    assert not (tmp_path/'run').exists()

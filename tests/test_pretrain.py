@@ -4,7 +4,7 @@ from fastai.callback.core import Callback
 from colorize_fastai.data import colorize_dls
 from colorize_fastai.generator import unet_generator
 from colorize_fastai.photo import read_rgb, sample_photos
-from colorize_fastai.pretrain import PRESETS, colorize_learner, preset, pretrain
+from colorize_fastai.pretrain import colorize_learner, pretrain
 from colorize_fastai.weights import load_generator, weights_info
 
 NET = dict(encoder='resnet18', pretrained=False, channels=(32, 16, 16, 16))
@@ -66,11 +66,25 @@ def test_run_directory(dls, tmp_path, capsys):
     with torch.no_grad(): assert torch.allclose(load_generator(tmp_path/'run')(x), learn.model.eval()(x), atol=1e-5)
     assert 'epoch 1' in capsys.readouterr().out
 
+def test_schedules_and_optimizers(dls, tmp_path):
+    class Rates(Callback):
+        def before_fit(self): self.lrs, self.wd = [], {h.get('wd', 0) for h in self.opt.hypers}
+        def after_batch(self): self.lrs.append([h['lr'] for h in self.opt.hypers])
+    rates = {}
+    for schedule, optimizer in (('one_cycle', 'adamw'), ('flat', 'adam')):
+        pretrain(dls, tmp_path/schedule, epochs=3, lr=1e-3, schedule=schedule, optimizer=optimizer, progress=False, metrics=[], cbs=(cb := Rates()), **NET)
+        rates[schedule] = torch.tensor(cb.lrs)
+        assert (weights_info(tmp_path/schedule)['schedule'], weights_info(tmp_path/schedule)['optimizer']) == (schedule, optimizer)
+        assert cb.wd == ({.01} if optimizer == 'adamw' else {0})
+    assert (rates['flat'] == 1e-3).all()
+    body, head = rates['one_cycle'].T
+    assert torch.allclose(body, .3*head) and head.argmax() not in (0, len(head) - 1)
+
 def test_unknown_names(dls):
     with pytest.raises(ValueError, match="'int8'.*'auto', 'fp32'"): colorize_learner(dls, precision='int8', **NET)
     with pytest.raises(ValueError, match='one or the other'): colorize_learner(dls, unet_generator(**NET), encoder='resnet18')
-    with pytest.raises(ValueError, match="'worst'.*ours"): preset('worst')
-    for name in PRESETS: assert preset(name, bs=7)['bs'] == 7
+    with pytest.raises(ValueError, match="'lion'.*'adamw', 'adam'"): pretrain(dls, 'nowhere', optimizer='lion')
+    with pytest.raises(ValueError, match="'cosine'.*'one_cycle', 'flat'"): pretrain(dls, 'nowhere', schedule='cosine')
 
 def test_any_net_will_do(dls):
     net = torch.nn.Conv2d(1, 2, 3, padding=1)

@@ -17,16 +17,18 @@ def folder(tmp_path_factory):
 
 SMALL = '--preset quick --scratch --size 32 --bs 2 --num-workers 0 --device cpu'.split()
 
-def test_two_epochs_leave_a_run(command, folder, tmp_path):
+def test_both_stages_leave_a_run(command, folder, tmp_path):
     run = tmp_path/'run'
-    res = command('colorize-train', folder, '--out', run, *SMALL, '--pretrain-epochs', 2, '--valid-pct', .3)
+    res = command('colorize-train', folder, '--out', run, *SMALL, '--pretrain-epochs', 2, '--adversarial-epochs', 1, '--valid-pct', .3)
     assert res.returncode == 0, res.stderr
     assert '9 photos: 6 to train on, 3 to validate on' in res.stdout and 'broken.jpg' in res.stdout and str(run) in res.stdout
     assert 'Traceback' not in res.stderr and '\x1b' not in res.stdout
-    assert sorted(p.name for p in run.iterdir()) == ['generator.safetensors', 'pretrain.csv', 'results.png', 'split.csv']
+    assert sorted(p.name for p in run.iterdir()) == ['adversarial.csv', 'discriminator.safetensors',
+        'generator.safetensors', 'pretrain.csv', 'pretrained.safetensors', 'results.png', 'split.csv']
     log = pd.read_csv(run/'pretrain.csv')
     assert len(log) == 2 and {'train_loss', 'valid_loss', 'psnr', 'ssim', 'delta_e', 'color_ratio'} <= set(log.columns)
-    assert weights_info(run)['epoch'] == 2 and load_generator(run)(torch.zeros(1, 1, 20, 30)).shape == (1, 2, 20, 30)
+    assert len(pd.read_csv(run/'adversarial.csv')) == 1
+    assert weights_info(run/'pretrained.safetensors')['epoch'] == 2 and weights_info(run)['epoch'] == 1 and load_generator(run)(torch.zeros(1, 1, 20, 30)).shape == (1, 2, 20, 30)
     assert Image.open(run/'results.png').width > 300
     out = command('colorize', sample_photos(grey=True)['coins'], '-o', tmp_path/'out', '--weights', run)
     assert out.returncode == 0 and (tmp_path/'out'/'coins.png').exists(), out.stderr
@@ -37,17 +39,18 @@ def test_two_epochs_leave_a_run(command, folder, tmp_path):
 def test_same_seed_same_weights(folder, tmp_path):
     from colorize_fastai.cli import colorize_train
     for name, seed in (('a', 1), ('b', 1), ('c', 2)):
-        assert colorize_train([str(folder), '--out', str(tmp_path/name), *SMALL, '--pretrain-epochs', '1', '--seed', str(seed)]) == 0
+        assert colorize_train([str(folder), '--out', str(tmp_path/name), *SMALL, '--pretrain-epochs', '1', '--adversarial-epochs', '1', '--seed', str(seed)]) == 0
     a, b, c = (weights_info(tmp_path/n)['sha256'] for n in 'abc')
     assert a == b != c
 
 @pytest.mark.parametrize('args,says', [
-    (['{folder}/nowhere'], 'nowhere'), (['{empty}'], 'photo'), (['{folder}', '--preset', 'best'], "['ours', 'quick']"),
+    (['{folder}/nowhere'], 'nowhere'), (['{empty}'], 'photo'), (['{folder}', '--preset', 'best'], "['ours', 'quick', 'tutorial', 'pix2pix']"),
     (['{folder}', '--encoder', 'resnet19'], 'resnet19'), (['{folder}', '--decoder', 'big'], "['light', 'dynamic']"),
     (['{folder}', '--device', 'gpu'], "expected 'cpu'"), (['{folder}', '--valid-pct', '30'], 'between 0 and 1'),
     (['{folder}', '--split', '{folder}/none.csv'], 'none.csv'), (['{folder}', '--min-colorfulness', '500'], 'lower min_colorfulness'),
-    (['{folder}', '--adversarial-epochs', '3'], 'stage 1 only'), (['{folder}', '--bs', '0'], 'bs'), (['{folder}', '--size', '0'], 'size'),
-    (['{folder}', '--pretrain-epochs', '0'], 'epochs')])
+    (['{folder}', '--gan', 'wgan'], 'wgan'), (['{folder}', '--patch', '286'], 'at least 96'), (['{folder}', '--generator', 'nowhere'], 'nowhere'), (['{folder}', '--bs', '0'], 'bs'), (['{folder}', '--size', '0'], 'size'),
+    (['{folder}', '--pretrain-epochs', '-1'], 'epochs'),
+    (['{folder}', '--pretrain-epochs', '0', '--adversarial-epochs', '0'], 'Nothing to do')])
 def test_mistakes_are_one_line(folder, tmp_path, capsys, args, says):
     from colorize_fastai.cli import colorize_train
     (tmp_path/'empty').mkdir()
