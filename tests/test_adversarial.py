@@ -2,7 +2,7 @@
 import re
 import pandas as pd, pytest, torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from colorize_fastai.adversarial import (EMA, AdversarialTrainer, ChannelsLast, Progress, SampleGrid, SaveRun, frozen, preset, train,
+from colorize_fastai.adversarial import (EMA, AdversarialTrainer, ChannelsLast, SampleGrid, SaveRun, frozen, preset, train,
     train_adversarial)
 from colorize_fastai.color import from_L_ab
 from colorize_fastai.data import colorize_dls

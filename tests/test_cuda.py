@@ -1,7 +1,11 @@
 "What only a GPU can show: `pytest -m cuda tests/test_cuda.py`."
-import numpy as np, pytest, torch
+import numpy as np, pandas as pd, pytest, torch
+from colorize_fastai.adversarial import AdversarialTrainer, train
 from colorize_fastai.color import from_L_ab, to_L_ab
-from colorize_fastai.data import colorize_dls, crop_flip
+from colorize_fastai.data import colorize_dls
+from colorize_fastai.discriminator import PatchDiscriminator
+from colorize_fastai.evaluate import Judge, compare, grey
+from colorize_fastai.generator import unet_generator
 from colorize_fastai.photo import read_rgb, sample_photos
 from colorize_fastai.pretrain import best_precision, colorize_learner, pretrain
 from colorize_fastai.weights import load_generator
@@ -46,6 +50,33 @@ def test_weights_trained_on_the_gpu_load_on_the_cpu(folder, tmp_path):
     learn = pretrain(dls_of(folder), tmp_path, epochs=1, precision='fp32', metrics=[], progress=False, **NET)
     x = torch.randn(1, 1, 64, 64)
     with torch.no_grad(): assert (load_generator(tmp_path)(x) - learn.model.eval()(x.cuda()).cpu()).abs().max() < 1e-2
+
+@pytest.mark.parametrize('name', ['quick', 'tutorial', 'pix2pix'])
+def test_both_stages_on_the_gpu(folder, tmp_path, name):
+    "Trained there, with the nets and precisions of the presets, and used on the CPU"
+    kw = dict(size=64, bs=4, pretrained=False, adversarial_epochs=1, every=2, valid_pct=.2, num_workers=2, device='cuda', verbose=False, progress=False)
+    run = train(folder, tmp_path/'run', name, **kw, **({} if name == 'pix2pix' else dict(pretrain_epochs=1)))
+    log = pd.read_csv(run/'adversarial.csv')
+    assert log.notna().all().all() and any((run/'samples').iterdir())
+    assert load_generator(run)(torch.zeros(1, 1, 64, 64)).isfinite().all()
+
+def test_the_steps_are_the_same_on_the_gpu(folder):
+    "Three steps of both nets in float32 lose what they lose on the CPU, but for rounding"
+    losses = []
+    for device in ('cpu', 'cuda'):
+        torch.manual_seed(0)
+        dls = dls_of(folder, device)
+        t = AdversarialTrainer(unet_generator(**NET).train(), PatchDiscriminator(16).train(), dls, precision='fp32')
+        dls.train.set_epoch(0)
+        losses.append(torch.tensor([[v.item() for v in t.step(*b).values()] for _,b in zip(range(3), dls.train)]))
+    assert losses[0].shape == (3, 3) and (losses[0] - losses[1]).abs().max() < 2e-2
+
+def test_the_judge_on_the_gpu(folder):
+    "It says the same there as on the CPU"
+    judges = [Judge('tf_efficientnet_lite1', device=d) for d in ('cpu', 'cuda')]
+    a, b = (compare(dict(grey=grey()), folder, size=64, judge=j).set_index('file') for j in judges)
+    assert (a['agree[tf_efficientnet_lite1]'] == b['agree[tf_efficientnet_lite1]']).mean() > .9
+    assert a.attrs['pooled']['grey']['frechet[tf_efficientnet_lite1]'] == pytest.approx(b.attrs['pooled']['grey']['frechet[tf_efficientnet_lite1]'], rel=.05)
 
 def test_colorizer_on_the_gpu():
     from colorize_fastai.inference import Colorizer

@@ -1,15 +1,17 @@
-"""Scores against scikit-image and the papers' own figures; evaluation, baselines and intervals against what must come out."""
-import pickle, subprocess, sys
-from types import SimpleNamespace
+"""Scores against scikit-image, scipy and the papers' own figures."""
+import importlib.util, math, pickle, subprocess, sys
 import numpy as np
 import pytest
+import scipy.linalg
 import torch
+import torchvision
 from PIL import Image
 from skimage.color import deltaE_ciede2000
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-from colorize_fastai.color import AB_SCALE, from_L_ab, to_L_ab
-from colorize_fastai.metrics import (_batches, best_tint, bootstrap, ciede2000, colorfulness, compare, delta_e, evaluate, grey, mean_ab_per_L, psnr,
-    scores, ssim, summarize, train_metrics)
+from colorize_fastai import metrics
+from colorize_fastai.color import from_L_ab, rgb2lab, to_L_ab
+from colorize_fastai.metrics import (ab_histogram, ab_intersections, ciede2000, colorfulness, delta_e, frechet, histogram_intersection,
+    inception_features, kid, lpips, missing_weights, psnr, scores, ssim, train_metrics)
 from colorize_fastai.photo import sample_photos
 
 # Sharma, Wu, Dalal: The CIEDE2000 color-difference formula, Color Research & Application 30(1), 2005, table 1: L1 a1 b1  L2 a2 b2  ΔE00
@@ -100,11 +102,14 @@ def test_ciede2000_has_the_right_finite_gradients():
     assert a.grad.isfinite().all()
 
 def test_colorfulness_is_the_papers(pair):
-    def m3(im): # written from section 6 of Hasler and Süsstrunk, in numpy
+    def m3(im, f): # written from section 6 of Hasler and Süsstrunk, in numpy
         R,G,B = (im[...,i]*255. for i in range(3))
-        rg,yb = R - G,.5*(R + G) - B
+        rg,yb = f(R - G),f(.5*(R + G) - B)
         return np.hypot(np.std(rg), np.std(yb)) + .3*np.hypot(np.mean(rg), np.mean(yb))
-    assert colorfulness(pair[1]).tolist() == pytest.approx([m3(hwc(t)) for t in pair[1]], rel=1e-5)
+    signed,absolute = ([m3(hwc(t), f) for t in pair[1]] for f in (np.asarray, np.abs))
+    assert colorfulness(pair[1]).tolist() == pytest.approx(signed, rel=1e-5)
+    assert colorfulness(pair[1], signed=False).tolist() == pytest.approx(absolute, rel=1e-5)
+    assert np.abs(np.subtract(signed, absolute)).max() > 1
     assert colorfulness(torch.full((1, 3, 4, 4), .5)).tolist() == [0]
     x = torch.full((1, 3, 4, 4), .5, requires_grad=True)
     colorfulness(x).sum().backward()
@@ -120,132 +125,132 @@ def test_ssim_needs_its_window(pair):
 def test_ciede2000_shapes():
     with pytest.raises(ValueError, match='L\\*a\\*b\\* of one size'): ciede2000(torch.zeros(3, 2, 2), torch.zeros(3, 2, 1))
 
-# evaluate, compare
-def test_evaluate_scores_what_it_is_told_to(tmp_path):
-    seen = []
-    def half(im):
-        seen.append(im)
-        return im.point(lambda v: v//2)
-    df = evaluate(half, files, size=64)
-    assert df.file.tolist() == [str(p) for p in files] and df.attrs['skipped'] == {}
-    assert all(im.mode == 'RGB' and im.size == (64, 64) and len({im.getchannel(c).tobytes() for c in 'RGB'}) == 1 for im in seen)
-    for p,im,row in zip(files, seen, df.itertuples()):
-        ref = Image.open(p).convert('RGB')
-        side = min(ref.size)
-        box = [(ref.width - side)/2, (ref.height - side)/2, (ref.width + side)/2, (ref.height + side)/2]
-        ref = np.asarray(ref.resize((64, 64), Image.Resampling.BICUBIC, box=box))/255
-        assert row.psnr == pytest.approx(peak_signal_noise_ratio(ref, np.asarray(half(im))/255, data_range=1), abs=.2)
-        assert row.colorfulness == 0 < row.colorfulness_true
+# many pictures
+def test_ab_histogram_is_numpys(pair):
+    lab = [rgb2lab(x.double()) for x in pair]
+    edges = np.arange(-128.5, 128)
+    for x in lab:
+        a,b = x.movedim(1, 0)[1:].flatten(1).numpy()
+        assert np.array_equal(ab_histogram(x).numpy(), np.histogram2d(a, b, bins=[edges, edges])[0])
+    p,q = map(ab_histogram, lab)
+    assert torch.equal(ab_histogram(lab[0][:1]) + ab_histogram(lab[0][1:]), p) and p.sum() == lab[0][:,0].numel()
+    got = ab_intersections(p, q)
+    def share(p, q): return np.minimum(p/p.sum(), q/q.sum()).sum()
+    a,b = ([np.histogram(x[:,i].numpy(), edges)[0] for x in lab] for i in (1, 2))
+    assert got == pytest.approx(dict(hist_ab=share(p.numpy(), q.numpy()), hist_a=share(*a), hist_b=share(*b)))
+    assert got['hist_ab'] < min(got['hist_a'], got['hist_b']) < 1
 
-def test_pictures_and_batches_are_the_same_path():
-    a,b = evaluate(lambda im: im, files, size=64, bs=2),evaluate(grey(), files, size=64)
-    assert np.allclose(a[['psnr', 'ssim', 'delta_e']], b[['psnr', 'ssim', 'delta_e']], atol=.02)
+def test_histogram_intersection_known():
+    def of(a, b): return ab_histogram(torch.tensor([50., a, b])[:,None,None].expand(3, 2, 2))
+    red,green,shifted = of(60, 0),of(-60, 0),of(60.4, -.4) # the last within the bin
+    assert ab_intersections(red, 3*shifted) == pytest.approx(dict(hist_ab=1, hist_a=1, hist_b=1))
+    assert ab_intersections(red, green) == pytest.approx(dict(hist_ab=0, hist_a=0, hist_b=1))
+    assert histogram_intersection(red, red + green) == .5
+    assert ab_histogram(torch.zeros(3, 1, 1))[128,128] == 1 and ab_histogram(torch.tensor([0., 500, -500])[:,None,None])[255,0] == 1
+    with pytest.raises(ValueError, match='at least one count'): histogram_intersection(red, red*0)
 
-def test_stretch_shows_the_whole_photo(tmp_path):
-    im = np.zeros((30, 90, 3), np.uint8)
-    im[:,30:60] = 255 # the middle third is white
-    Image.fromarray(im).save(tmp_path/'a.png')
-    seen = {}
-    for k in 'crop','stretch': evaluate(lambda o: seen.setdefault(k, o), tmp_path, size=30, resize=k)
-    assert np.asarray(seen['crop']).mean() > 250 and 60 < np.asarray(seen['stretch']).mean() < 110
+def features(n, d, seed, scale=1., shift=0.):
+    g = torch.Generator().manual_seed(seed)
+    return torch.randn(n, d, generator=g, dtype=torch.float64)@torch.randn(d, d, generator=g, dtype=torch.float64)*scale/d**.5 + shift
 
-def test_a_perfect_colorizer_is_nearly_perfect():
-    _,rgb = next(_batches(files, 64, 'crop', 16, {}))
-    df = evaluate(SimpleNamespace(predict_ab=lambda L: to_L_ab(rgb)[1]), files, size=64)
-    assert (df.psnr == 100).all() and (df.delta_e < 1e-3).all() and np.allclose(df.colorfulness, df.colorfulness_true)
+def test_frechet_of_known_gaussians():
+    x = features(400, 6, 0)
+    mean,cov = x.mean(0),torch.cov(x.T)
+    white = (x - mean)@torch.linalg.inv(torch.linalg.cholesky(cov)).T # exactly mean 0 and covariance 1
+    assert frechet(white, 2*white + torch.tensor([3., 4, 0, 0, 0, 0])) == pytest.approx(25 + 6*(2 - 1)**2, abs=1e-6)
+    assert frechet(x, x) == pytest.approx(0, abs=1e-8)
+    assert frechet(x, x + 2) == pytest.approx(6*4) and frechet(x, x + 2) == pytest.approx(frechet(x + 2, x))
 
-def test_bad_files_are_skipped_and_named(tmp_path):
-    bad,gone = tmp_path/'bad.jpg',tmp_path/'gone.jpg'
-    bad.write_bytes(files[0].read_bytes()[:500])
-    with pytest.warns(UserWarning, match=r'2 of 4 files skipped'): df = evaluate(grey(), [files[0], bad, gone, files[1]], size=64, bs=2)
-    assert df.file.tolist() == [str(files[0]), str(files[1])]
-    assert set(df.attrs['skipped']) == {str(bad), str(gone)}
-    with pytest.warns(UserWarning), pytest.raises(ValueError, match='none could be read'): evaluate(grey(), [bad])
-    with pytest.raises(ValueError, match='expected at least one'): evaluate(grey(), [])
+@pytest.mark.parametrize('n,d', [(200, 12), (40, 30), (8, 60)]) # the last is written in a smaller basis
+def test_frechet_is_scipys(n, d):
+    x,y = features(n, d, 1),features(n, d, 2, 1.5, .3)
+    S,T = (np.cov(o.numpy(), rowvar=False) for o in (x, y))
+    want = ((x.mean(0) - y.mean(0))**2).sum().item() + np.trace(S + T - 2*scipy.linalg.sqrtm(S@T).real)
+    nuclear = scipy.linalg.svdvals(((x - x.mean(0))@(y - y.mean(0)).T).numpy()).sum()/(n - 1) # tr √(ST) once more, another way
+    assert frechet(x, y) == pytest.approx(((x.mean(0) - y.mean(0))**2).sum().item() + np.trace(S + T) - 2*nuclear, rel=1e-5)
+    assert frechet(x.float(), y.float()) == pytest.approx(want, rel=1e-4)
 
-def test_refusals():
-    nan = SimpleNamespace(predict_ab=lambda L: torch.where(torch.arange(len(L))[:,None,None,None] == 1, torch.nan, torch.zeros(len(L), 2, *L.shape[2:])))
-    with pytest.raises(ValueError, match=f'not finite for {files[1]}, expected'): evaluate(nan, files, size=32)
-    with pytest.raises(ValueError, match=r"resize='pad', expected one of \['crop', 'stretch'\]"): evaluate(grey(), files, resize='pad')
-    with pytest.raises(ValueError, match='resize its answer to its input'): evaluate(lambda im: im.resize((5, 5)), files, size=32)
-    with pytest.raises(ValueError, match='returned ndarray'): evaluate(np.asarray, files, size=32)
-    with pytest.raises(ValueError, match='expected a callable'): evaluate('net', files, size=32)
+def test_kid_is_the_unbiased_mmd():
+    x,y = features(30, 5, 3),features(30, 5, 4, 1., .7)
+    def k(a, b): return (a.numpy()@b.numpy().T/5 + 1)**3
+    off = ~np.eye(30, dtype=bool)
+    want = k(x, x)[off].mean() + k(y, y)[off].mean() - 2*k(x, y).mean()
+    mean,std = kid(x, y, subset_size=30, subsets=3)
+    assert mean == pytest.approx(want) and std == pytest.approx(0, abs=1e-9)
 
-# baselines
+def test_kid_subsets_are_seeded_and_torchs_numbers_go_on():
+    x,y = features(60, 5, 5),features(60, 5, 6, 1., 1.)
+    torch.manual_seed(7)
+    want = torch.rand(3)
+    torch.manual_seed(7)
+    a = kid(x, y)
+    assert torch.equal(torch.rand(3), want)
+    assert a == kid(x, y) == kid(x, y, subset_size=30) != kid(x, y, seed=1) and a[0] > 3*a[1]/10 > 0
+    many = features(2000, 5, 8)
+    mean,std = kid(many[:1000], many[1000:])
+    assert abs(mean) < std # two halves of one kind
+    for size in 1,61:
+        with pytest.raises(ValueError, match='expected 2 to 60'): kid(x, y, size)
+    with pytest.raises(ValueError, match='n at least 4: give more pictures'): kid(x[:3], y)
+    with pytest.raises(ValueError, match='one d'): frechet(x, y[:,:4])
+
 @pytest.fixture
-def two_tone(tmp_path):
-    "A folder with one photo: its dark half has one color, its light half another"
-    L = torch.full((1, 128, 128), -.4)
-    L[:,64:] = .4
-    ab = torch.where(L < 0, torch.tensor([.1, -.2])[:,None,None], torch.tensor([-.1, .3])[:,None,None])
-    rgb = from_L_ab(L, ab).mul(255).round().byte()
-    Image.fromarray(rgb.movedim(0, -1).numpy()).save(tmp_path/'a.png')
-    return tmp_path
+def torch_home(tmp_path, monkeypatch):
+    "An empty cache of torch's; nets loaded from it are forgotten"
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    metrics._paper_net.cache_clear()
+    (tmp_path/'hub'/'checkpoints').mkdir(parents=True)
+    yield tmp_path/'hub'/'checkpoints'
+    metrics._paper_net.cache_clear()
 
-def test_best_tint_is_the_mean(two_tone):
-    base = best_tint(two_tone)
-    assert base.ab.tolist() == pytest.approx([0, .05], abs=.01)
-    assert torch.equal(base.predict_ab(torch.zeros(2, 1, 4, 5)), base.ab[None,:,None,None].expand(2, 2, 4, 5))
+def test_lpips_and_fid_are_absent_in_words(pair, torch_home):
+    missing = missing_weights()
+    assert 'alexnet-owt-7be5be79.pth' in missing['lpips'] and str(torch_home) in missing['lpips']
+    assert 'weights-inception-2015-12-05-6726825d.pth' in missing['fid'] and str(torch_home) in missing['fid']
+    with pytest.raises(FileNotFoundError, match='no LPIPS: put https'): lpips(*pair)
+    with pytest.raises(FileNotFoundError, match='no FID: put https'): inception_features(pair[0])
+    (torch_home/'alexnet-owt-7be5be79.pth').write_bytes(b'half a download')
+    with pytest.raises(ValueError, match='alexnet.*remove it and fetch it again'): lpips(*pair)
 
-def test_mean_ab_per_L_is_a_lookup(two_tone):
-    base = mean_ab_per_L(two_tone)
-    L = torch.tensor([-.4, .4, -1, 1, 0])[:,None,None,None]
-    want = [.1, -.2],[-.1, .3],[.1, -.2],[-.1, .3],[0, .05] # the ends repeat, between the two it is interpolated
-    assert np.allclose(base.predict_ab(L)[...,0,0], want, atol=.02)
-    assert base.table.shape == (101, 2) and base.table.abs().max()*AB_SCALE < 60
+def test_fid_names_the_package(torch_home, monkeypatch):
+    (torch_home/'weights-inception-2015-12-05-6726825d.pth').touch()
+    there = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name, *a: None if name == 'torch_fidelity' else there(name, *a))
+    assert missing_weights()['fid'] == 'no FID: pip install torch-fidelity'
 
-def test_baselines_skip_bad_files(two_tone):
-    (two_tone/'b.png').write_text('not a photo')
-    with pytest.warns(UserWarning, match='1 of 2 files skipped'): assert best_tint(two_tone).ab.isfinite().all()
+def test_lpips_with_weights_under_the_true_name(pair, torch_home):
+    "Random weights: the same pictures are 0 apart, noisier ones further; against the definition, written out"
+    torch.manual_seed(0)
+    with torch.device('meta'): shapes = {k: v.shape for k,v in torchvision.models.alexnet().state_dict().items()}
+    sd = {k: torch.randn(s)*.05 if k.startswith('features') else torch.zeros(()).expand(s) for k,s in shapes.items()}
+    torch.save(sd, torch_home/'alexnet-owt-7be5be79.pth') # the classifier, which LPIPS leaves out, takes no room
+    assert 'lpips' not in missing_weights()
+    got = lpips(*pair)
+    assert lpips(pair[1], pair[1]).tolist() == [0, 0, 0] and got.shape == (3,) and (got > 0).all() and got[0] < got[1] < got[2]
+    net,x = torchvision.models.alexnet().features,[(2*o - 1 - torch.tensor([-.030, -.088, -.188])[:,None,None])/torch.tensor([.458, .448, .450])[:,None,None] for o in pair]
+    net.load_state_dict({k.removeprefix('features.'): v for k,v in sd.items() if k.startswith('features')})
+    heads,want = iter(v for k,v in metrics._net('lpips', pair[0]).state_dict().items() if k.startswith('lin') and not k.startswith('lins')),0
+    for layer in net.eval():
+        x = [layer(o) for o in x]
+        if isinstance(layer, torch.nn.ReLU): want = want + ((torch.nn.functional.normalize(x[0]) - torch.nn.functional.normalize(x[1]))**2*next(heads)[0]).sum(1).mean((1, 2))
+    assert torch.allclose(got, want, rtol=1e-3)
 
-# intervals
-def test_bootstrap_of_a_difference_is_the_normal_interval():
-    r = np.random.default_rng(1)
-    ref = r.normal(20, 5, 400)
-    ours = ref + r.normal(1, 2, 400)
-    value,lo,hi = bootstrap(ours, ref)
-    d = ours - ref
-    half = 1.959964*d.std()/len(d)**.5
-    assert value == pytest.approx(d.mean())
-    assert [lo, hi] == pytest.approx([d.mean() - half, d.mean() + half], abs=.08*half)
-    assert half < .5*1.96*np.hypot(ours.std(), ref.std())/len(d)**.5 # unpaired it would be much wider
-
-def test_bootstrap_of_a_ratio_is_the_delta_methods_interval():
-    r = np.random.default_rng(2)
-    ref = r.gamma(9, 1, 400)
-    ours = .8*ref + r.normal(0, .5, 400)
-    value,lo,hi = bootstrap(ours, ref, 'ratio')
-    half = 1.959964*(ours - value*ref).std()/len(ref)**.5/ref.mean()
-    assert value == pytest.approx(ours.mean()/ref.mean())
-    assert [lo, hi] == pytest.approx([value - half, value + half], abs=.08*half)
-    assert bootstrap(3*ref, ref, 'ratio') == pytest.approx((3, 3, 3))
-
-def test_bootstrap_repeats_itself_and_covers():
-    r = np.random.default_rng(3)
-    x = r.normal(0, 1, (2, 50))
-    assert bootstrap(*x, n=500) == bootstrap(*x, n=500) != bootstrap(*x, n=500, seed=1)
-    inside = [lo <= 0 <= hi for _,lo,hi in (bootstrap(*r.normal(0, 1, (2, 60)), n=400) for _ in range(300))]
-    assert .90 < np.mean(inside) < .98
-    with pytest.raises(ValueError, match='expected one of'): bootstrap(*x, kind='sum')
-
-def test_summarize_pairs_photos():
-    df = compare(dict(grey=grey(), tint=best_tint(files)), files, size=64)
-    a = summarize(df)
-    b = summarize(df.sample(frac=1, random_state=0).sort_values('name', kind='stable')) # the rows' order means nothing
-    by = df.set_index('file').groupby('name')
-    assert a.index.tolist() == ['grey', 'tint'] and (a.photos == len(files)).all()
-    assert a.psnr['tint'] == pytest.approx(by.psnr.mean()['tint'])
-    assert a.psnr_gain['tint'] == pytest.approx(a.psnr['tint'] - a.psnr['grey'])
-    assert a.delta_e_ratio['tint'] == pytest.approx(a.delta_e['tint']/a.delta_e['grey'])
-    assert a.loc['grey', ['psnr_gain', 'psnr_gain_lo', 'psnr_gain_hi']].tolist() == [0, 0, 0]
-    assert np.allclose(a.drop(columns='photos').loc[['grey', 'tint']], b.drop(columns='photos').loc[['grey', 'tint']], atol=.3)
-    with pytest.raises(ValueError, match=r"got ref='sepia', expected one of \['grey', 'tint'\]"): summarize(df, 'sepia')
-
-def test_share_in_range():
-    import pandas as pd
-    df = pd.DataFrame([dict(name='x', file=str(i), psnr=20., ssim=.9, delta_e=5., colorfulness=c, colorfulness_true=10.) for i,c in enumerate((2, 7, 14, 30))])
-    row = summarize(df, 'x').loc['x']
-    assert row.in_range == .5 and row.color_ratio == pytest.approx(53/40)
+def test_fid_with_weights_under_the_true_name(pair, torch_home):
+    "Random weights: the features are those that torchmetrics' own FID adds up"
+    inception = pytest.importorskip('torch_fidelity.feature_extractor_inceptionv3')
+    from torchmetrics.image.fid import FrechetInceptionDistance
+    class Blank(inception.FeatureExtractorInceptionV3):
+        def load_state_dict(self, *args, **kwargs): pass
+    path = torch_home/'weights-inception-2015-12-05-6726825d.pth'
+    torch.save({}, path)
+    torch.manual_seed(0)
+    torch.save(Blank('inception-v3-compat', ['2048'], path).state_dict(), path)
+    assert 'fid' not in missing_weights()
+    x = torch.cat(pair)[1:5]
+    got,fid = inception_features(x),FrechetInceptionDistance(2048)
+    fid.update(x.mul(255).round().byte(), real=True)
+    assert got.shape == (4, 2048) and torch.allclose(got.double().sum(0), fid.real_features_sum, rtol=1e-4)
+    assert frechet(got, got) == pytest.approx(0, abs=1e-6) and frechet(got[:2], got[2:]) > 0
 
 # in training
 def test_train_metrics_in_a_learner(tmp_path):
@@ -270,5 +275,5 @@ def test_train_metrics_in_a_learner(tmp_path):
     assert [m.name for m in again] == [m.name for m in learn.metrics] and len({id(m.sums) for m in again}) == 1
 
 def test_judging_does_not_import_the_training_library():
-    code = "import sys, colorize_fastai.metrics; print(*{'fastai', 'pandas', 'matplotlib', 'skimage'} & set(sys.modules))"
+    code = "import sys, colorize_fastai.evaluate; print(*{'fastai', 'pandas', 'matplotlib', 'skimage', 'timm', 'torchmetrics'} & set(sys.modules))"
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == ''
