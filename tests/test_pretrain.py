@@ -68,14 +68,14 @@ def test_run_directory(dls, tmp_path, capsys):
 
 def test_schedules_and_optimizers(dls, tmp_path):
     class Rates(Callback):
-        def before_fit(self): self.lrs, self.wd = [], {h.get('wd', 0) for h in self.opt.hypers}
+        def before_fit(self): self.lrs, self.decays = [], {h.get('wd', 0) for h in self.opt.hypers}
         def after_batch(self): self.lrs.append([h['lr'] for h in self.opt.hypers])
     rates = {}
     for schedule, optimizer in (('one_cycle', 'adamw'), ('flat', 'adam')):
         pretrain(dls, tmp_path/schedule, epochs=3, lr=1e-3, schedule=schedule, optimizer=optimizer, progress=False, metrics=[], cbs=(cb := Rates()), **NET)
         rates[schedule] = torch.tensor(cb.lrs)
         assert (weights_info(tmp_path/schedule)['schedule'], weights_info(tmp_path/schedule)['optimizer']) == (schedule, optimizer)
-        assert cb.wd == ({.01} if optimizer == 'adamw' else {0})
+        assert cb.decays == ({.01} if optimizer == 'adamw' else {0})
     assert (rates['flat'] == 1e-3).all()
     body, head = rates['one_cycle'].T
     assert torch.allclose(body, .3*head) and head.argmax() not in (0, len(head) - 1)
