@@ -1,5 +1,5 @@
 "Colorizer: lightness kept, full size, little memory, and everything given back as found"
-import subprocess, sys
+import subprocess, sys, threading
 import numpy as np, pytest, torch, torch.nn.functional as F
 from PIL import Image
 from skimage.color import rgb2lab
@@ -201,6 +201,54 @@ def test_bad_file_stops_nothing(album, colorizer):
     assert all('\n' not in j.note and j.src.name in j.note for j in done.values() if j.note)
     assert sum(j.dst.is_file() for j in done.values()) == 5
     with pytest.raises(ValueError, match='saturation'): list(colorize_files(colorizer, [], saturation=-1))
+    with pytest.raises(ValueError, match='num_workers=0'): list(colorize_files(colorizer, [], num_workers=0))
+
+@pytest.fixture
+def many(tmp_path):
+    "Nine photos, one of them broken"
+    (tmp_path/'many').mkdir()
+    for i,f in enumerate([*sample_photos().values()]*2):
+        if i < 9: read_rgb(f).resize((120 + i, 90)).save(tmp_path/'many'/f'{i}.png')
+    (tmp_path/'many'/'4.png').write_text('no photo')
+    return tmp_path/'many'
+
+def test_workers_change_nothing(many, colorizer, monkeypatch):
+    "One at a time or several: the same jobs in the same order, the same pictures, and torch's threads as they were"
+    monkeypatch.setattr('colorize_fastai.inference.LARGE', 11_000) # some are large
+    colorizer.net.eval()
+    threads, jobs = torch.get_num_threads(), {}
+    for n in (1, 3): jobs[n] = list(colorize_files(colorizer, plan_files(many, many.parent/f'out{n}'), num_workers=n))
+    assert [(j.src, j.status) for j in jobs[1]] == [(j.src, j.status) for j in jobs[3]]
+    assert [j.status for j in jobs[3]] == ['written']*4 + ['failed'] + ['written']*4
+    for a, b in zip(jobs[1], jobs[3]):
+        if a.status == 'written': assert np.abs(np.asarray(Image.open(a.dst)).astype(int) - np.asarray(Image.open(b.dst))).max() <= 1
+    new = []
+    threading.Thread(target=lambda: new.append(torch.get_num_threads())).start()
+    assert torch.get_num_threads() == threads == new[0]
+
+def test_several_are_in_work_at_a_time(many, colorizer, monkeypatch):
+    colorizer.net.eval()
+    seen, real = [], type(colorizer).__call__
+    def call(self, *args, **kw):
+        seen.append((threading.get_ident(), torch.get_num_threads()))
+        return real(self, *args, **kw)
+    monkeypatch.setattr(type(colorizer), '__call__', call)
+    list(colorize_files(colorizer, plan_files(many, many.parent/'out'), num_workers=3))
+    assert len(seen) == 8 and threading.get_ident() not in {t for t,_ in seen} and {n for _,n in seen} == {1}
+    colorizer.net.train() # its modes are switched around each prediction: one at a time, here
+    seen.clear()
+    list(colorize_files(colorizer, plan_files(many, many.parent/'more'), num_workers=3))
+    assert {t for t,_ in seen} == {threading.get_ident()} and colorizer.net.training
+
+def test_stopped_in_the_middle(many, colorizer):
+    "What was begun is finished, nothing else is begun, and no file is half there"
+    colorizer.net.eval()
+    jobs = colorize_files(colorizer, plan_files(many, many.parent/'out'), num_workers=2)
+    assert next(jobs).status == 'written'
+    jobs.close()
+    made = sorted((many.parent/'out').iterdir())
+    assert 1 <= len(made) <= 5
+    for p in made: Image.open(p).load()
 
 # Start and memory
 
