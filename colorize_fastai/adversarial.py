@@ -26,7 +26,7 @@ from fastprogress.fastprogress import format_time, progress_bar
 from torch import nn, Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from .color import from_L_ab
-from .data import colorize_dls, save_split
+from .data import _sources, colorize_dls, save_split
 from .discriminator import PatchDiscriminator
 from .generator import pix2pix_generator, unet_generator
 from .losses import gan_loss, pixel_loss
@@ -379,13 +379,15 @@ def train(
     **kwargs # settings to replace in the preset, and further arguments of `colorize_dls`
 ) -> Path: # the run directory
     "Teach a generator on L1, then adversarially; a stage of 0 epochs is left out"
-    photos = {k: kwargs.pop(k) for k in set(kwargs) & set(_dls_args)}
+    photos = {k: kwargs.pop(k) for k in set(kwargs) & _dls_args}
     cfg, out = preset(name, **kwargs), new_run(out)
     if generator: cfg['pretrain_epochs'] = 0
     if progress is None: progress = IN_NOTEBOOK or sys.stdout.isatty()
     torch.manual_seed(cfg['seed'])
-    (one, two), net = _stages(cfg), load_generator(generator) if generator else _net(cfg)
+    one, two = _stages(cfg)
     if not one['epochs'] + two['epochs']: raise ValueError('Nothing to do: both stages have 0 epochs')
+    _sources(source, photos.get('path')) # nothing to train on? Said before any weights are downloaded
+    net = load_generator(generator) if generator else _net(cfg)
     dls = colorize_dls(source, load_size=round(cfg['size']*cfg['load_scale']), **{k: cfg[k] for k in ('size', 'resize', 'bs', 'seed')}, **photos)
     if one['epochs']: pretrain(dls, out, generator=net, progress=progress, **one)
     if two['epochs']: train_adversarial(dls, net, out, every=every, progress=progress, **two)

@@ -9,7 +9,7 @@ from colorize_fastai.data import colorize_dls
 from colorize_fastai.discriminator import PatchDiscriminator, norms
 from colorize_fastai.generator import pix2pix_generator, unet_generator
 from colorize_fastai.metrics import psnr
-from colorize_fastai.photo import read_rgb, sample_photos
+from colorize_fastai.photo import PhotoError, read_rgb, sample_photos
 from colorize_fastai.weights import load_generator, load_net, save_weights, weights_info
 
 @pytest.fixture(scope='module')
@@ -342,3 +342,11 @@ def test_presets_say_what_the_recipes_say():
 def test_wrong_settings_show_before_the_first_epoch(dls, tmp_path, kw, match):
     with pytest.raises(ValueError, match=match): train(dls.root, tmp_path/'run', **{**TINY, **kw})
     assert not (tmp_path/'run').exists()
+
+def test_an_empty_folder_shows_before_the_net_is_built(tmp_path, monkeypatch):
+    "Its ImageNet weights may have to be downloaded"
+    built = []
+    monkeypatch.setattr('colorize_fastai.adversarial.unet_generator', lambda *a: built.append(a))
+    for source in (tmp_path, tmp_path/'nowhere'):
+        with pytest.raises(PhotoError): train(source, tmp_path/'run')
+    assert not built and not (tmp_path/'run').exists()
