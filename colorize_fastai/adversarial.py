@@ -29,9 +29,9 @@ from .color import from_L_ab
 from .data import _sources, colorize_dls, save_split
 from .discriminator import PatchDiscriminator
 from .generator import pix2pix_generator, unet_generator
-from .losses import gan_loss, pixel_loss
+from .losses import _named, gan_loss, pixel_loss
 from .metrics import scores
-from .pretrain import _named, best_precision, new_run, optimizers, precisions, pretrain, schedules
+from .pretrain import best_precision, new_run, optimizers, precisions, pretrain, schedules
 from .weights import load_generator, save_weights, weights_info
 
 # %% ../nbs/10_adversarial.ipynb #00000006

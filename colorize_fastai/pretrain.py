@@ -27,6 +27,7 @@ from torch import nn
 from torch.amp import GradScaler
 from .data import save_split
 from .generator import unet_generator
+from .losses import _named
 from .metrics import train_metrics
 from .weights import save_weights
 
@@ -115,10 +116,6 @@ def _plain_lines(learn):
 
 optimizers = dict(adamw=Adam, adam=partial(OptimWrapper, opt=torch.optim.Adam)) # fastai's Adam is an AdamW
 schedules = dict(one_cycle=lambda learn,n,lr: learn.fit_one_cycle(n, slice(lr*.3, lr)), flat=lambda learn,n,lr: learn.fit(n, lr))
-
-def _named(name, known, kind):
-    if name not in known: raise ValueError(f'Unknown {kind} {name!r}: choose one of {list(known)}')
-    return known[name]
 
 # %% ../nbs/08_pretrain.ipynb #0000001a
 @delegates(colorize_learner)

@@ -24,7 +24,7 @@ def dls(tmp_path_factory):
     return colorize_dls(root, size=SIZE, bs=cfg['bs'], resize=cfg['resize'], load_size=round(SIZE*cfg['load_scale']), valid_pct=.1,
                         num_workers=0, device='cpu', verbose=False)
 
-def close(ours, theirs):
+def assert_close(ours, theirs):
     "20 steps, the same to 1e-5, and they did move"
     ours, theirs = pd.DataFrame(ours), pd.DataFrame(theirs)
     assert len(ours) == len(theirs) == 20 and (ours - theirs).abs().max().max() < 1e-5
@@ -66,7 +66,7 @@ def test_stage_1(dls, tmp_path):
     dls.train.set_epoch(0)
     pretrain(dls, tmp_path, generator=net, metrics=[], progress=False, cbs=Losses(), **one)
     dls.train.set_epoch(0)
-    close(Losses.seen, reference_pretrain(plain, dls.train))
+    assert_close(Losses.seen, reference_pretrain(plain, dls.train))
 
 class ReferenceStep:
     "The step of stage 2 as the recipe writes it, in plain torch"
@@ -101,6 +101,6 @@ def test_stage_2(dls):
     t = AdversarialTrainer(G, D, dls, **{k: v for k,v in two.items() if k not in ('epochs', 'patch', 'ema')})
     dls.train.set_epoch(0)
     batches = list(dls.train)
-    close(*([{k: float(v) for k,v in f(*b).items()} for b in batches] for f in (t.step, ref.optimize)))
+    assert_close(*([{k: float(v) for k,v in f(*b).items()} for b in batches] for f in (t.step, ref.optimize)))
     for a, b in ((G, ref.net_G), (D, ref.net_D)):
         for p, q in zip(a.parameters(), b.parameters(), strict=True): torch.testing.assert_close(p, q, atol=1e-5, rtol=0)
