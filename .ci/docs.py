@@ -16,9 +16,11 @@ _fence = re.compile(r'^(`{3,}|~{3,}).*?^\1[ \t]*$', re.M|re.S)
 _img = {'image/png': 'png', 'image/jpeg': 'jpg', 'image/svg+xml': 'svg'}
 
 def notebooks(nbs):
-    "Every notebook that becomes a page: index first, then the rooms, then the other folders, each in file name order"
+    "Every notebook that becomes a page: index first, then the others without a number, the rooms, the other folders, each in file name order"
     ps = [p for d in folders for p in sorted((nbs/d).glob('*.ipynb')) if p.name[0] not in '_.']
-    return sorted(ps, key=lambda p: p.stem != 'index')
+    return sorted(ps, key=lambda p: (not alone(p, nbs), p.stem != 'index'))
+
+def alone(nb_path, nbs): return nb_path.parent == nbs and not nb_path.stem[0].isdigit() # neither a room nor in a folder: it gets its own place in the menu
 
 def page(nb_path): return nbpath2html(nb_path).with_suffix('.md') # the address nbdev's own links use, too
 
@@ -186,12 +188,13 @@ def build(project, site):
         with working_directory(project):
             for p, to in zip(nb_paths, pages.values(), strict=True):
                 title, texts[to] = render(p, nbs, docs)
-                nav.setdefault(folders[p.parent.relative_to(nbs).as_posix()] if p.stem != 'index' else 'Home', []).append({title: to})
+                if alone(p, nbs): nav['Home' if p.stem == 'index' else title] = to
+                else: nav.setdefault(folders[p.parent.relative_to(nbs).as_posix()], []).append({title: to})
         anchors = {to: set(re.findall(r'^### .* \{ #(\S+) \}$', t, re.M)) for to,t in texts.items()}
         for to, t in texts.items():
             (docs/to).parent.mkdir(parents=True, exist_ok=True)
             (docs/to).write_text(outside_code(lambda x: links(x, Path(to).parent, pages, cfg.doc_url, anchors), t), encoding='utf-8')
-        menu = [{k: list(v[0].values())[0] if k == 'Home' else v} for k,v in nav.items()]
+        menu = [{k: v} for k,v in nav.items()]
         (Path(tmp)/'mkdocs.yml').write_text(yaml.safe_dump(config(cfg, docs, site, menu), allow_unicode=True, sort_keys=False), encoding='utf-8')
         r = subprocess.run([sys.executable, '-m', 'mkdocs', 'build', '--strict', '-f', f'{tmp}/mkdocs.yml'], capture_output=True, text=True)
         # a dead link stops it, too: --strict counts warnings (unless --quiet hides them)

@@ -138,7 +138,7 @@ def g_step(self:AdversarialTrainer, L:Tensor, ab:Tensor, fake:Tensor) -> dict:
         self._learn(self.g_opt, gan + self.lambda_l1*distance)
     return {'gan': gan.detach(), self.settings['pixel']: distance.detach()}
 
-# %% ../nbs/10_adversarial.ipynb #00000013
+# %% ../nbs/10_adversarial.ipynb #00000016
 @patch
 @torch.no_grad()
 def predict(self:AdversarialTrainer, L:Tensor) -> Tensor:
@@ -158,7 +158,7 @@ def validate(self:AdversarialTrainer) -> dict:
     ratio = sums.pop('colorfulness')/sums.pop('colorfulness_true')
     return {**{k: v.item()/n for k,v in sums.items()}, 'color_ratio': ratio.item()}
 
-# %% ../nbs/10_adversarial.ipynb #00000015
+# %% ../nbs/10_adversarial.ipynb #00000018
 @patch
 def _call(self:AdversarialTrainer, event):
     for cb in self.cbs_now: getattr(cb, event, lambda t: None)(self)
@@ -199,7 +199,7 @@ def fit(self:AdversarialTrainer,
         finally: self._call('after_fit')
     return self.history
 
-# %% ../nbs/10_adversarial.ipynb #00000017
+# %% ../nbs/10_adversarial.ipynb #0000001a
 @patch(as_prop=True)
 def history(self:AdversarialTrainer) -> pd.DataFrame:
     "What was measured, a row an epoch"
@@ -217,7 +217,7 @@ def plot_history(self:AdversarialTrainer):
         if len(cols) > 1: ax.legend(cols, fontsize=8)
     if self.settings['gan'] == 'bce': axs[0].axhline(.6931, color='grey', ls='--', lw=1)
 
-# %% ../nbs/10_adversarial.ipynb #00000019
+# %% ../nbs/10_adversarial.ipynb #0000001c
 def _words(row): return '  '.join(f'{k} {v:.4g}' for k,v in row.items())
 
 class Progress:
@@ -244,7 +244,7 @@ class Progress:
 
     def after_valid(self, t): print(f'{_words(t.rows[-1])}  {self.left(t)}', flush=True)
 
-# %% ../nbs/10_adversarial.ipynb #0000001b
+# %% ../nbs/10_adversarial.ipynb #0000001e
 class SaveRun:
     "Keep generator, discriminator and history in the run directory `out`, with `meta` and the settings in the headers"
     def __init__(self, out, **meta): self.out, self.meta = Path(out), meta
@@ -253,7 +253,7 @@ class SaveRun:
             save_weights(getattr(t, name), self.out/f'{name}.safetensors', **{**t.settings, **self.meta, 'epoch': t.epoch, 'scores': t.rows[-1]})
         t.history.to_csv(self.out/'adversarial.csv', index=False)
 
-# %% ../nbs/10_adversarial.ipynb #0000001d
+# %% ../nbs/10_adversarial.ipynb #00000020
 class SampleGrid:
     "Every `every` steps: grey / ours / truth of the first `n` validation photos, into `folder` (None: shown)"
     def __init__(self, every=500, folder=None, n=6): self.every, self.folder, self.n = every, folder and Path(folder), n
@@ -268,12 +268,12 @@ class SampleGrid:
         plt.savefig(self.folder/f'{t.steps:07d}.jpg')
         plt.close()
 
-# %% ../nbs/10_adversarial.ipynb #0000001f
+# %% ../nbs/10_adversarial.ipynb #00000022
 class EMA:
     "Average the generator's weights: `decay` of the average and 1 − `decay` of the weights, every step"
     def __init__(self, decay=.999): self.decay = decay
-    def now(self, t): return [v for v in t.generator.state_dict().values() if v.is_floating_point()]
-    def before_fit(self, t): self.avg, self.start, self.inside = [v.clone() for v in self.now(t)], t.steps, False
+    def now(self, t): return [v for v in (*t.generator.parameters(), *t.generator.buffers()) if v.is_floating_point()]
+    def before_fit(self, t): self.avg, self.start, self.inside = [v.detach().clone() for v in self.now(t)], t.steps, False
     def after_step(self, t):
         n = t.steps - self.start
         get_ema_multi_avg_fn(min(self.decay, n/(n + 9)))(self.avg, self.now(t), None)
@@ -282,18 +282,16 @@ class EMA:
     def after_fit(self, t): self.inside or self.swap(t)
     before_sample = after_sample = before_valid
     def swap(self, t):
-        for a,v in zip(self.avg, self.now(t), strict=True):
-            old = v.clone()
-            v.copy_(a); a.copy_(old)
+        for a,v in zip(self.avg, self.now(t), strict=True): a.data, v.data = v.data, a.data
         self.inside = not self.inside
 
-# %% ../nbs/10_adversarial.ipynb #00000021
+# %% ../nbs/10_adversarial.ipynb #00000024
 class ChannelsLast:
     "Both nets in channels-last memory"
     def before_fit(self, t):
         for net in (t.generator, t.discriminator): net.to(memory_format=torch.channels_last)
 
-# %% ../nbs/10_adversarial.ipynb #00000029
+# %% ../nbs/10_adversarial.ipynb #0000002c
 @delegates(AdversarialTrainer)
 def train_adversarial(
     dls: DataLoaders, # from `colorize_dls`
@@ -301,6 +299,7 @@ def train_adversarial(
     out: str | Path, # run directory: gets generator.safetensors, discriminator.safetensors, adversarial.csv, split.csv, samples/
     epochs: int = 10, # passes over the training photos
     patch: int = 70, # what the discriminator sees: 1, 16, 70 or 286 pixels
+    n_features: int = 64, # channels of its first layer
     ema: float | None = None, # decay of the generator's average (`EMA`), which is then what is validated and saved; None: no average
     every: int = 500, # steps between two sample grids
     progress: bool | None = None, # a progress bar; False: plain lines; None: a bar where somebody watches
@@ -312,14 +311,14 @@ def train_adversarial(
     out = Path(out)
     if not isinstance(generator, nn.Module): generator = load_generator(generator)
     meta = dict(stage='adversarial', epochs=epochs, ema=ema, size=dls.train.size, bs=dls.train.bs, seed=dls.train.seed, photos=len(dls.train_ds))
-    cbs = [*FL(cbs), *([EMA(ema)] if ema else []), ChannelsLast(), SaveRun(out, **meta), SampleGrid(every, out/'samples')]
-    trainer = AdversarialTrainer(generator, PatchDiscriminator(patch), dls, cbs=cbs, **kwargs)
+    cbs = [*FL(cbs), ChannelsLast(), *([EMA(ema)] if ema else []), SaveRun(out, **meta), SampleGrid(every, out/'samples')]
+    trainer = AdversarialTrainer(generator, PatchDiscriminator(patch, n_features=n_features), dls, cbs=cbs, **kwargs)
     _keep_pretrained(out)
     save_split(dls.split, out/'split.csv')
     trainer.fit(epochs, progress)
     return trainer
 
-# %% ../nbs/10_adversarial.ipynb #0000002a
+# %% ../nbs/10_adversarial.ipynb #0000002d
 def _keep_pretrained(out):
     "Make `out` ready for stage 2; a generator of stage 1 in it stays under another name"
     out.mkdir(parents=True, exist_ok=True)
@@ -329,16 +328,16 @@ def _keep_pretrained(out):
         f'{out} holds a generator that was trained adversarially: give another --out (from Python, out=), or move it away')
     shutil.copy(found, kept)
 
-# %% ../nbs/10_adversarial.ipynb #0000002d
+# %% ../nbs/10_adversarial.ipynb #00000030
 _ours = dict(size=256, load_scale=1.25, resize='crop', bs=16, seed=42, net='unet', encoder='resnet18', decoder='light', pretrained=True, precision='auto',
              pretrain_epochs=20, lr=2e-3, schedule='one_cycle', optimizer='adamw',
-             adversarial_epochs=10, adversarial_lr=2e-4, betas=(.5, .999), gan='bce', pixel='l1', lambda_l1=100., patch=70, ema=.999)
+             adversarial_epochs=10, adversarial_lr=2e-4, betas=(.5, .999), gan='bce', pixel='l1', lambda_l1=100., patch=70, n_features=48, ema=.999)
 PRESETS = dict(
     ours = _ours,
     quick = {**_ours, **dict(size=128, bs=32, encoder='tf_efficientnet_lite0', pretrain_epochs=3, adversarial_epochs=2)},
     tutorial = {**_ours, **dict(load_scale=1, resize='stretch', decoder='dynamic', precision='fp32',
-                lr=1e-4, schedule='flat', optimizer='adam', adversarial_epochs=20, ema=None)},
-    pix2pix = {**_ours, **dict(load_scale=1, resize='stretch', bs=4, net='pix2pix', precision='fp32', pretrain_epochs=0, adversarial_epochs=6, ema=None)})
+                lr=1e-4, schedule='flat', optimizer='adam', adversarial_epochs=20, n_features=64, ema=None)},
+    pix2pix = {**_ours, **dict(load_scale=1, resize='stretch', bs=4, net='pix2pix', precision='fp32', pretrain_epochs=0, adversarial_epochs=6, n_features=64, ema=None)})
 
 def preset(
     name: str = 'ours', # one of `PRESETS`
@@ -350,7 +349,7 @@ def preset(
     if unknown: raise ValueError(f'Unknown settings {unknown}: choose among {list(_ours)}')
     return {**PRESETS[name], **{k: v for k,v in kwargs.items() if v is not None}}
 
-# %% ../nbs/10_adversarial.ipynb #00000030
+# %% ../nbs/10_adversarial.ipynb #00000033
 def _net(cfg):
     "The generator that the settings describe"
     if cfg['net'] == 'pix2pix': return pix2pix_generator(noise_at_test=True)
@@ -365,10 +364,10 @@ def _stages(cfg):
     side = PatchDiscriminator(cfg['patch']).min_side
     if cfg['adversarial_epochs'] and cfg['size'] < side: raise ValueError(f"patch={cfg['patch']} needs photos of at least {side} pixels, got size={cfg['size']}")
     one = {k: cfg[k] for k in ('lr', 'schedule', 'optimizer', 'precision')}
-    two = {k: cfg[k] for k in ('betas', 'gan', 'pixel', 'lambda_l1', 'patch', 'ema', 'precision')}
+    two = {k: cfg[k] for k in ('betas', 'gan', 'pixel', 'lambda_l1', 'patch', 'n_features', 'ema', 'precision')}
     return dict(epochs=cfg['pretrain_epochs'], **one), dict(epochs=cfg['adversarial_epochs'], lr=cfg['adversarial_lr'], **two)
 
-# %% ../nbs/10_adversarial.ipynb #00000031
+# %% ../nbs/10_adversarial.ipynb #00000034
 def train(
     source: str | Path | list, # photographs: a folder, files, … as for `colorize_dls`
     out: str | Path, # run directory, new

@@ -8,8 +8,9 @@ Docs: https://colorize-fastai.github.io/colorize_fastai/color.html.md"""
 __all__ = ['L_SCALE', 'AB_SCALE', 'rgb2lab', 'lab2rgb', 'to_L_ab', 'join_L_ab', 'fit_gamut', 'from_L_ab', 'colorfulness']
 
 # %% ../nbs/00_color.ipynb #00000003
-import torch
-from functools import partial
+import sys
+import numpy as np, torch
+from functools import cache, partial
 
 # %% ../nbs/00_color.ipynb #00000006
 L_SCALE,AB_SCALE = 50.,110. # L = L*/50 - 1 lies in [-1,1]; ab = a*b*/110 nearly does
@@ -48,8 +49,9 @@ def _bands(f, *xs, px=2**20):
 # %% ../nbs/00_color.ipynb #0000000e
 def _mix(m, x): return [x[0]*r[0] + x[1]*r[1] + x[2]*r[2] for r in m]
 
-def _rgb2lab(rgb):
-    lin = torch.where(rgb > 0.04045, ((rgb.clamp(min=0.04045) + 0.055)/1.055)**2.4, rgb/12.92)
+def _linear(rgb): return torch.where(rgb > 0.04045, ((rgb.clamp(min=0.04045) + 0.055)/1.055)**2.4, rgb/12.92)
+
+def _lin2lab(lin):
     xyz = torch.stack(_mix(_rgb2xyz, lin.unbind(-3)), -3)
     x,y,z = torch.where(xyz > _d**3, xyz.clamp(min=_d**3)**(1/3), xyz/(3*_d**2) + 4/29).unbind(-3)
     return torch.stack([116*y - 16, 500*(x - y), 200*(y - z)], -3)
@@ -58,7 +60,7 @@ def rgb2lab(
     rgb: torch.Tensor, # sRGB in [0,1], [...,3,H,W]
 ) -> torch.Tensor: # L*a*b*, [...,3,H,W], L* in [0,100]
     "sRGB to CIELAB (D65, 2° observer)"
-    return _bands(_rgb2lab, _float(rgb, 3, 'rgb2lab'))
+    return _bands(lambda o: _lin2lab(_linear(o)), _float(rgb, 3, 'rgb2lab'))
 
 # %% ../nbs/00_color.ipynb #00000015
 def _lab2lin(L, a, b):
@@ -80,12 +82,50 @@ def lab2rgb(
     return _bands(partial(_lab2rgb, clip=clip), _float(lab, 3, 'lab2rgb'))
 
 # %% ../nbs/00_color.ipynb #0000001a
+@cache
+def _linear_table(device): return _linear(torch.arange(256, dtype=torch.float64)/255).float().to(device)
+
+_svml = sys.platform == 'linux' and torch.backends.cpu.get_cpu_capability() == 'AVX512'
+
+def _cube_root_(x, fast=_svml):
+    "The cube root of numbers above 0, in their place"
+    return torch.from_numpy(np.cbrt(x.numpy(), out=x.numpy())) if fast else x.log2_().mul_(1/3).exp2_()
+
+# %% ../nbs/00_color.ipynb #0000001d
+_columns = torch.tensor(_rgb2xyz).T[:,:,None].contiguous() # what red, green and blue add to X, Y and Z
+_black = torch.tensor(-(16 + 116*_d/3)/L_SCALE - 1)
+_ab_steps = torch.tensor([[500.], [200.]])/AB_SCALE
+
+def _bytes_to_L_ab(rgb, L, ab, buf):
+    "`L` [1,n] and `ab` [2,n] of `rgb`, uint8 [3,n]; `buf` is room for 3n int64 and twice 3n float32"
+    idx,lin,f = (o[:rgb.numel()].view(rgb.shape) for o in buf)
+    torch.index_select(_linear_table(rgb.device), 0, idx.copy_(rgb).view(-1), out=lin.view(-1))
+    torch.mul(_columns[0], lin[0], out=f).addcmul_(_columns[1], lin[1]).addcmul_(_columns[2], lin[2])
+    torch.clamp(f, max=_d**3, out=lin)
+    _cube_root_(f.clamp_(min=_d**3)).add_(lin, alpha=1/(3*_d**2))
+    torch.add(_black, f[1:2], alpha=116/L_SCALE, out=L)
+    torch.sub(f[:2], f[1:], out=ab).mul_(_ab_steps)
+
+def _to_L_ab_8bit(rgb, px=2**16):
+    "`to_L_ab` of a uint8 tensor, `px` pixels at a time"
+    if rgb.ndim < 3 or rgb.shape[-3] != 3: raise ValueError(f'to_L_ab got shape {list(rgb.shape)}, expected [...,3,H,W]')
+    if rgb.device.type != 'cpu': return _scaled(_lin2lab(_linear_table(rgb.device)[rgb.long()]))
+    *lead,_,h,w = rgb.shape
+    x,m = rgb.reshape(-1, 3, h*w),3*min(h*w, px)
+    L,ab = torch.empty(len(x), 1, h*w),torch.empty(len(x), 2, h*w)
+    buf = torch.empty(m, dtype=torch.int64),torch.empty(m),torch.empty(m)
+    for o in zip(x, L, ab):
+        for part in zip(*(p.split(px, -1) for p in o)): _bytes_to_L_ab(*part, buf)
+    return L.view(*lead, 1, h, w),ab.view(*lead, 2, h, w)
+
+# %% ../nbs/00_color.ipynb #0000001e
+def _scaled(lab): return lab[...,:1,:,:]/L_SCALE - 1, lab[...,1:,:,:]/AB_SCALE
+
 def to_L_ab(
-    rgb: torch.Tensor, # sRGB in [0,1], [...,3,H,W]
+    rgb: torch.Tensor, # sRGB in [0,1], or uint8 in 0…255, [...,3,H,W]
 ) -> tuple: # (L [...,1,H,W], ab [...,2,H,W])
     "A photo as a network sees it: the lightness it is given and the color it has to say"
-    lab = rgb2lab(rgb)
-    return lab[...,:1,:,:]/L_SCALE - 1, lab[...,1:,:,:]/AB_SCALE
+    return _to_L_ab_8bit(rgb) if rgb.dtype == torch.uint8 else _scaled(rgb2lab(rgb))
 
 def join_L_ab(
     L: torch.Tensor, # L*/50 - 1, [...,1,H,W]
@@ -95,7 +135,7 @@ def join_L_ab(
     L,ab = _float_pair(L, ab, 'join_L_ab')
     return torch.cat([(L + 1)*L_SCALE, ab*AB_SCALE], -3)
 
-# %% ../nbs/00_color.ipynb #0000001f
+# %% ../nbs/00_color.ipynb #00000023
 def _in_gamut(lin, eps=1e-4):
     r,g,b = [(c - 0.5).abs() <= 0.5 + eps for c in lin]
     return r & g & b
@@ -122,7 +162,7 @@ def fit_gamut(
     "Bring colors that sRGB cannot show inside it at the same lightness and hue, by scaling their chroma down"
     return _bands(_fit_gamut, _float(lab, 3, 'fit_gamut'))
 
-# %% ../nbs/00_color.ipynb #00000021
+# %% ../nbs/00_color.ipynb #00000025
 def from_L_ab(
     L: torch.Tensor, # L*/50 - 1, [...,1,H,W]
     ab: torch.Tensor, # a*b*/110, [...,2,H,W]
@@ -130,7 +170,7 @@ def from_L_ab(
     "The picture that a lightness and a (predicted) color make, inside the gamut"
     return _bands(lambda L,ab: lab2rgb(fit_gamut(join_L_ab(L, ab))), *_float_pair(L, ab, 'from_L_ab'))
 
-# %% ../nbs/00_color.ipynb #00000026
+# %% ../nbs/00_color.ipynb #0000002a
 def _root(x):
     "√x, with a zero (and not an infinite) slope at 0"
     pos = x > 0

@@ -7,7 +7,7 @@ Docs: https://colorize-fastai.github.io/colorize_fastai/photo.html.md"""
 # %% auto #0
 __all__ = ['READABLE', 'SUFFIXES', 'MAX_PIXELS', 'MAGIC', 'BITS', 'WHITE_IS_ZERO', 'ORIENTATION', 'TURNS', 'TIFF_KEEPS',
            'FORMATS', 'SAMPLES', 'GREY_SAMPLES', 'PhotoError', 'Photo', 'read_photo', 'read_rgb', 'save_photo',
-           'photo_files', 'sample_photos']
+           'photo_files', 'sample_photos', 'read_pixels']
 
 # %% ../nbs/01_photo.ipynb #00000003
 import importlib.util, io, os, threading, uuid
@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageCms
+try: import simplejpeg
+except ImportError: simplejpeg = None
 
 # %% ../nbs/01_photo.ipynb #00000006
 READABLE = 'JPEG PNG TIFF WEBP GIF BMP PPM JPEG2000'.split()
@@ -208,7 +210,8 @@ def save_photo(
         part.replace(path)
     except (OSError, ValueError) as e:  # ValueError: what the format cannot hold, such as a WebP of 20,000 pixels
         raise PhotoError(f'{path}: cannot be written ({getattr(e, "strerror", None) or e}); check the folder, its permissions and free space') from None
-    finally: part.unlink(missing_ok=True)
+    finally:
+        if part.exists(): part.unlink()
     return path
 
 # %% ../nbs/01_photo.ipynb #00000027
@@ -247,3 +250,35 @@ def sample_photos(
     missing = [p.name for p in res.values() if not p.is_file()]
     if missing: raise PhotoError(f'scikit-image lacks the sample photos {", ".join(missing)}; pip install --force-reinstall "scikit-image>=0.24"')
     return res
+
+# %% ../nbs/01_photo.ipynb #0000002f
+def _segments(raw):
+    "The markers of the JPEG `raw` in front of its pixels"
+    i = 2
+    while raw[i:i+1] == b'\xff' and (m := raw[i+1:i+2]) not in (b'', b'\xda'):
+        yield m
+        i += 2 + int.from_bytes(raw[i+2:i+4], 'big')
+
+def _plain_jpeg(raw, min_side):
+    "Is there nothing to do about the file `raw` but to decode it?"
+    if not {b'\xe1', b'\xe2', b'\xee'} & {*_segments(raw)}: # no EXIF, profile or word from Adobe: libjpeg sees all there is
+        h, w, space, _ = simplejpeg.decode_jpeg_header(raw)
+        return space == 'YCbCr' and h*w <= MAX_PIXELS and (not min_side or min(h, w) < 2*min_side)
+    try: im = _open(raw, io.BytesIO(raw))
+    except PhotoError: return False
+    return (im.format == 'JPEG' and im.mode == 'RGB' and not im.info.get('icc_profile') and (not min_side or min(im.size) < 2*min_side)
+            and _exif(im)[0] == 1)
+
+def read_pixels(
+    src: str|Path|bytes, # a file or the bytes of one
+    min_side: int=None, # a JPEG may be decoded smaller, but with no side under this
+) -> np.ndarray: # uint8 [H,W,3], upright, sRGB
+    "The picture of a photo as an array"
+    if simplejpeg:
+        raw = src
+        if not isinstance(src, bytes):
+            with _bytes_of(src) as file: raw = file.read()
+        try:
+            if _plain_jpeg(raw, min_side): return simplejpeg.decode_jpeg(raw, fastupsample=True)
+        except ValueError: pass # `read_rgb` says what is wrong, or is more patient
+    return np.array(read_rgb(src, min_side))

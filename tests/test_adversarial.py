@@ -2,6 +2,7 @@
 import re
 import pandas as pd, pytest, torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 from colorize_fastai.adversarial import (EMA, AdversarialTrainer, ChannelsLast, SampleGrid, SaveRun, frozen, preset, train,
     train_adversarial)
 from colorize_fastai.color import from_L_ab
@@ -50,6 +51,18 @@ def test_one_forward_of_the_generator_a_step(dls):
     t.generator.register_forward_hook(lambda *a: n.append(1))
     t.step(*batch())
     assert len(n) == 1
+
+def flops(f):
+    with FlopCounterMode(display=False) as count: f()
+    return count.get_total_flops()
+
+@pytest.mark.parametrize('norm', ['batch', 'instance', 'none']) # spectral normalization multiplies, too
+def test_nothing_is_computed_and_thrown_away(dls, norm):
+    "G's convolutions: once forward and once each way back; D's: 3 times forward, 3 back to the input, 2 to the weights; no gradient of the photo"
+    t, (L, ab) = trainer(dls, D=discriminator(norm=norm)), batch()
+    G, D = t.generator.train(), t.discriminator.train()
+    first = flops(lambda: G.down[0](L)) + 2*flops(lambda: D.net[0](torch.cat([L, ab], 1)))
+    assert flops(lambda: t.step(L, ab)) == 3*flops(lambda: G(L)) + 8*flops(lambda: D(L, ab)) - first
 
 def test_lambda_weighs_the_distance(dls):
     "With λ = 0 the truth does not reach the generator"
@@ -221,6 +234,15 @@ def test_ema_is_the_average(dls):
     assert not torch.equal(raw[-1], want[1])
     assert ema.inside
 
+def test_the_average_is_laid_out_as_the_weights(dls, tmp_path):
+    "Otherwise averaging takes four times as long"
+    seen = []
+    class See:
+        def after_step(self, t): seen.extend(zip(t.cbs[2].avg, t.cbs[2].now(t)))
+    t = train_adversarial(dls, small_unet(), tmp_path, epochs=1, patch=16, n_features=4, ema=.9, precision='fp32', progress=False, cbs=See)
+    assert isinstance(t.cbs[2], EMA) and seen and all(a.stride() == v.stride() for a,v in seen)
+    assert any(a.ndim == 4 and not a.is_contiguous() for a,_ in seen)
+
 def test_sample_grids_show_validation_photos(dls, tmp_path):
     t = trainer(dls, cbs=(grid := SampleGrid(2, tmp_path/'samples', n=2)))
     t.fit(1, progress=False)
@@ -273,7 +295,8 @@ def test_progress(dls, bar, capsys, monkeypatch):
 
 def test_run_directory(dls, tmp_path):
     torch.manual_seed(0)
-    t = train_adversarial(dls, small_unet(), tmp_path/'run', epochs=2, patch=16, every=3, precision='fp32', progress=False, gan='lsgan')
+    t = train_adversarial(dls, small_unet(), tmp_path/'run', epochs=2, patch=16, n_features=8, every=3, precision='fp32', progress=False, gan='lsgan')
+    assert t.discriminator.net[0][0].out_channels == 8
     names = {p.relative_to(tmp_path/'run').as_posix() for p in (tmp_path/'run').rglob('*.*')}
     assert names == {'generator.safetensors', 'discriminator.safetensors', 'adversarial.csv', 'split.csv'} | {
         f'samples/{i:07d}.jpg' for i in range(3, 2*len(dls.train) + 1, 3)}
@@ -332,9 +355,10 @@ def test_presets_say_what_the_recipes_say():
     t, p = preset('tutorial'), preset('pix2pix')
     assert [t[k] for k in ('size', 'load_scale', 'resize', 'bs', 'precision', 'encoder', 'decoder')] == [256, 1, 'stretch', 16, 'fp32', 'resnet18', 'dynamic']
     assert [t[k] for k in ('pretrain_epochs', 'lr', 'schedule', 'optimizer')] == [20, 1e-4, 'flat', 'adam']
-    assert [t[k] for k in ('adversarial_epochs', 'adversarial_lr', 'betas', 'gan', 'pixel', 'lambda_l1', 'patch', 'ema')] == [20, 2e-4, (.5, .999), 'bce', 'l1', 100, 70, None]
+    game = ('adversarial_lr', 'betas', 'gan', 'pixel', 'lambda_l1', 'patch', 'n_features', 'ema')
+    assert [t[k] for k in ('adversarial_epochs', *game)] == [20, 2e-4, (.5, .999), 'bce', 'l1', 100, 70, 64, None]
     assert [p[k] for k in ('net', 'bs', 'pretrain_epochs', 'adversarial_epochs')] == ['pix2pix', 4, 0, 6]
-    assert [p[k] for k in ('adversarial_lr', 'betas', 'gan', 'pixel', 'lambda_l1', 'patch', 'ema')] == [t[k] for k in ('adversarial_lr', 'betas', 'gan', 'pixel', 'lambda_l1', 'patch', 'ema')]
+    assert [p[k] for k in game] == [t[k] for k in game]
 
 @pytest.mark.parametrize('kw,match', [(dict(gan='wgan'), 'wgan'), (dict(pixel='l7'), 'l7'), (dict(patch=34), '34'), (dict(patch=286, size=64), 'at least 96'),
     (dict(optimizer='lion'), 'lion.*adamw'), (dict(schedule='cosine'), 'cosine.*one_cycle'), (dict(net='resnet'), "resnet.*'unet', 'pix2pix'"),

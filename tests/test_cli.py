@@ -1,5 +1,5 @@
 "The command colorize, as a process of its own"
-import subprocess, sys
+import os, platform, subprocess, sys
 import numpy as np, pytest
 from PIL import ExifTags, Image
 from colorize_fastai import cli
@@ -19,6 +19,23 @@ def test_help(command):
 def test_starts_light():
     code = 'import sys, colorize_fastai.cli; print({"torch", "fastai", "PIL", "numpy"} & set(sys.modules))'
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout.strip() == 'set()'
+
+def test_colors_without_libraries_that_start_slowly(album, tiny_weights, tmp_path):
+    code = f"import sys; from colorize_fastai.cli import colorize; colorize({[str(album), '-o', str(tmp_path/'out'), '--weights', str(tiny_weights)]}); print({{'timm', 'torchvision', 'fastai', 'skimage', 'pandas', 'matplotlib'}} & set(sys.modules))"
+    r = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert r.stdout.splitlines() == [f'3 colorized -> {tmp_path/"out"}', 'set()'], r
+
+state = 'gc.isenabled(), gc.get_freeze_count() > 0, *(os.environ.get(k) for k in MALLOC)'
+
+@pytest.mark.parametrize('name,args,status', [('colorize', ['nowhere.jpg'], 2), ('colorize_train', ['nowhere', '--out', 'run', '--preset', 'best'], 2)])
+@pytest.mark.parametrize('by', ['shell', 'python'])
+def test_a_process_of_its_own(name, args, status, by, tmp_path):
+    "Memory is kept for commands from the shell, and nothing in the process of whoever calls the function from Python is changed"
+    code = f"import gc, os, sys; from colorize_fastai.cli import *; from colorize_fastai.cli import MALLOC; print({name}({'sys.argv[1:]'*(by == 'python')}), {state})"
+    env = {k: v for k,v in os.environ.items() if k not in cli.MALLOC} | {'MALLOC_TOP_PAD_': '9'}
+    r = subprocess.run([sys.executable, '-c', code, *args], capture_output=True, text=True, env=env, cwd=tmp_path)
+    kept = ('0', '-1', '9') if by == 'shell' and platform.libc_ver()[0] == 'glibc' else (None, None, '9')
+    assert r.stdout.splitlines()[-1] == ' '.join(map(str, (status, True, by == 'shell' and name == 'colorize', *kept))), r
 
 def test_samples(command, tiny_weights, tmp_path):
     "The first command of the home page, and then again"

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import torch
 from skimage import color as sk
+from colorize_fastai import color as room
 from colorize_fastai.color import AB_SCALE, L_SCALE, fit_gamut, from_L_ab, join_L_ab, lab2rgb, rgb2lab, to_L_ab
 
 GRID = 128 # 128³ = 2,097,152 colors
@@ -42,6 +43,42 @@ def test_all_8_bit_colors_survive_the_round_trip():
     for r in range(256): # 65,536 colors at a time, 16.7 million in all
         rgb = torch.stack([torch.full_like(g, r), g, b])
         assert torch.equal(from_L_ab(*to_L_ab(rgb/255)).mul(255).round().byte(), rgb)
+
+@pytest.fixture(scope='module')
+def bytes_and_lab():
+    "All dark 8-bit colors, every seventh of the others, all greys: uint8 [3,H,W], and L*a*b* by scikit-image and by the formula in float64"
+    dark, wide = torch.arange(45, dtype=torch.uint8), torch.cat([torch.arange(0, 256, 7, dtype=torch.uint8), torch.tensor([255], dtype=torch.uint8)])
+    parts = [torch.stack(torch.meshgrid(o, o, o, indexing='ij')).flatten(1) for o in (dark, wide)]
+    rgb = torch.cat([*parts, torch.arange(256, dtype=torch.uint8).expand(3, -1)], 1)[:,None].expand(-1, 2, -1)
+    return rgb, torch.from_numpy(sk.rgb2lab(rgb.movedim(0, -1).double().numpy()/255)).movedim(-1, 0), rgb2lab(rgb.double()/255)
+
+@pytest.mark.parametrize('svml', [True, False])
+@pytest.mark.parametrize('device', devices)
+def test_bytes_become_the_same_lab(bytes_and_lab, svml, device, monkeypatch):
+    monkeypatch.setattr(room._cube_root_, '__defaults__', (svml,))
+    rgb, scikit, exact = bytes_and_lab
+    L,ab = to_L_ab(rgb.to(device))
+    assert L.dtype == ab.dtype == torch.float32 and L.device.type == device and L.is_contiguous() and ab.is_contiguous()
+    lab = join_L_ab(L.cpu().double(), ab.cpu().double())
+    assert (lab - exact).abs().max() < 1.5e-4 # a* is 500 times a difference of two float32 numbers near 1
+    assert (lab - scikit).abs().max() < 5e-4 # its constants are rounded
+
+@pytest.mark.parametrize('shape', [(3, 7, 9), (0, 3, 4, 4), (5, 3, 1, 1), (2, 2, 3, 30, 40), (1, 3, 300, 500)])
+def test_bytes_of_any_shape_and_layout(shape):
+    g = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (*shape[:-1], shape[-1] + 2), dtype=torch.uint8, generator=g)
+    views = [x[...,1:-1], x[...,1:-1].flip(-1), x[...,1:-1].movedim(-3, -1).contiguous().movedim(-1, -3), x[...,1:-1].transpose(-1, -2)]
+    for v in views:
+        before = v.clone()
+        got = to_L_ab(v)
+        for p,q in zip(got, to_L_ab(v.double()/255)): assert p.shape == q.shape and torch.allclose(p.double(), q, atol=2e-6, rtol=0)
+        assert torch.equal(v, before)
+    with torch.inference_mode(), torch.autocast('cpu', torch.bfloat16): assert all(torch.equal(p, q) for p,q in zip(to_L_ab(views[-1]), got))
+
+def test_bytes_in_pieces():
+    x = torch.randint(0, 256, (2, 3, 10, 21), dtype=torch.uint8)
+    for px in (1, 100, 209, 210): # a vector unit's last elements may round otherwise
+        for p,q in zip(room._to_L_ab_8bit(x, px), to_L_ab(x)): assert torch.allclose(p, q, atol=2e-6, rtol=0)
 
 def test_grey_is_neutral_and_white_is_100():
     lab = rgb2lab(torch.linspace(0, 1, 256).expand(3, 1, 256))
@@ -137,6 +174,9 @@ def test_autocast_changes_nothing():
 
 @pytest.mark.parametrize('call, says', [
     (lambda: rgb2lab(torch.zeros(3, 4, 4, dtype=torch.uint8)), r'rgb2lab got dtype torch.uint8, expected .* divide 8-bit'),
+    (lambda: to_L_ab(torch.zeros(4, 4, 3, dtype=torch.uint8)), r'to_L_ab got shape \[4, 4, 3\], expected \[...,3,H,W\]'),
+    (lambda: to_L_ab(torch.zeros(3, 4, dtype=torch.uint8)), r'to_L_ab got shape \[3, 4\]'),
+    (lambda: to_L_ab(torch.zeros(3, 4, 4, dtype=torch.int64)), 'divide 8-bit'),
     (lambda: rgb2lab(torch.zeros(4, 4, 3)), r'got shape \[4, 4, 3\], expected \[...,3,H,W\]'),
     (lambda: rgb2lab(torch.zeros(3, 4)), r'expected \[...,3,H,W\]'),
     (lambda: lab2rgb(torch.zeros(1, 1, 4, 4)), r'lab2rgb got shape \[1, 1, 4, 4\]'),

@@ -3,7 +3,7 @@ import importlib.util, urllib.error
 import pytest, timm, torch, torchvision
 from fastai.vision.learner import create_body
 from fastai.vision.models.unet import DynamicUnet
-from colorize_fastai.generator import ImageNetWeightsError, imagenet_weights, net_size, pad_to_multiple, unet_generator
+from colorize_fastai.generator import ImageNetWeightsError, _encoder, _fit_input, encoders, imagenet_weights, net_size, pad_to_multiple, unet_generator
 
 SMALL = dict(encoder='resnet18', pretrained=False, channels=(16, 16, 8, 8))
 
@@ -17,6 +17,52 @@ def fake_imagenet(tmp_path, monkeypatch):
     (tmp_path/'hub'/'checkpoints').mkdir(parents=True)
     torch.save(sd, tmp_path/'hub'/'checkpoints'/url.split('/')[-1])
     return sd
+
+def pair(name, n_in=1):
+    "An encoder of ours and timm's, with the same random numbers in every tensor"
+    torch.manual_seed(0)
+    ours, theirs = _encoder(name, False, n_in), timm.create_model(name, features_only=True, in_chans=n_in)
+    for k, v in theirs.state_dict().items():
+        if k.endswith('running_var') or v.ndim == 1 and k.endswith('weight'): v.uniform_(.5, 1.5)
+        elif v.is_floating_point() and v.ndim == 1: v.normal_(0, .2)
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    assert type(ours).__module__.startswith('colorize_fastai')
+    return ours, theirs
+
+@pytest.mark.parametrize('name', list(encoders))
+def test_encoders_are_timms(name):
+    "Names, order and shapes of the tensors, channels, and what comes out for all kinds of sizes"
+    ours, theirs = pair(name)
+    assert [(k, v.shape) for k, v in ours.state_dict().items()] == [(k, v.shape) for k, v in theirs.state_dict().items()]
+    assert ours.feature_info.channels() == theirs.feature_info.channels() and theirs.feature_info.reduction() == [2, 4, 8, 16, 32]
+    for size in ((64, 96), (33, 47), (1, 70), (101, 32)):
+        x = torch.randn(1, 1, *size)
+        with torch.no_grad(): got, want = ours.eval()(x), theirs.eval()(x)
+        for g, w in zip(got, want, strict=True): assert g.shape == w.shape and (g - w).abs().max() < 1e-5*w.abs().max(), (size, g.shape)
+
+@pytest.mark.parametrize('name', ['resnet18', 'tf_efficientnet_lite0'])
+def test_encoders_learn_as_timms(name):
+    "Gradients, and the running averages of the normalization, after a step in training"
+    ours, theirs = pair(name, 3)
+    x = torch.randn(4, 3, 64, 64)
+    for net in (ours, theirs): sum(o.square().mean() for o in net.train()(x)).backward()
+    for (k, p), q in zip(ours.named_parameters(), theirs.parameters(), strict=True): assert (p.grad - q.grad).norm() < 1e-3*q.grad.norm(), k
+    for (k, p), q in zip(ours.named_buffers(), theirs.buffers(), strict=True): torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5, msg=k)
+
+@pytest.mark.parametrize('name', ['resnet34', 'tf_efficientnet_lite1'])
+def test_encoders_start_as_timms(name):
+    "From the same distribution: mean and spread of each tensor"
+    torch.manual_seed(0)
+    ours, theirs = _encoder(name, False, 1).state_dict(), timm.create_model(name, features_only=True, in_chans=1).state_dict()
+    for k, v in ours.items():
+        a, b = v.float(), theirs[k].float()
+        if v.ndim < 2: assert torch.equal(a, b), k
+        else: assert a.std().item() == pytest.approx(b.std().item(), rel=5/v.numel()**.5) and abs(a.mean() - b.mean()) < 6*b.std()/v.numel()**.5, k
+
+@pytest.mark.parametrize('n', [1, 2, 3, 4, 7])
+def test_first_convolution_is_fitted_as_in_timm(n):
+    w = torch.randn(8, 3, 3, 3)
+    torch.testing.assert_close(_fit_input(w, n), timm.models.adapt_input_conv(n, w.clone()))
 
 @pytest.mark.parametrize('n_in', [1, 3])
 def test_resnet18_light_starts_from_the_weights_file(fake_imagenet, n_in):

@@ -96,9 +96,9 @@ class ReferenceStep:
 
 def test_stage_2(dls):
     torch.manual_seed(0)
-    G, D = _net(cfg).train(), PatchDiscriminator(two['patch']).train()
+    G, D = _net(cfg).train(), PatchDiscriminator(two['patch'], n_features=two['n_features']).train()
     ref = ReferenceStep(copy.deepcopy(G), copy.deepcopy(D))
-    t = AdversarialTrainer(G, D, dls, **{k: v for k,v in two.items() if k not in ('epochs', 'patch', 'ema')})
+    t = AdversarialTrainer(G, D, dls, **{k: v for k,v in two.items() if k not in ('epochs', 'patch', 'n_features', 'ema')})
     dls.train.set_epoch(0)
     batches = list(dls.train)
     assert_close(*([{k: float(v) for k,v in f(*b).items()} for b in batches] for f in (t.step, ref.optimize)))

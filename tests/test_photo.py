@@ -3,7 +3,7 @@ import io, struct
 import numpy as np, pytest
 from PIL import ExifTags, Image, ImageFile
 from colorize_fastai import photo as room
-from colorize_fastai.photo import FORMATS, PhotoError, photo_files, read_photo, read_rgb, sample_photos, save_photo
+from colorize_fastai.photo import FORMATS, PhotoError, photo_files, read_photo, read_pixels, read_rgb, sample_photos, save_photo
 
 rng = np.random.default_rng(0)
 def arr(im): return np.asarray(im).astype(int)
@@ -142,6 +142,61 @@ def test_small_version():
         small = read_rgb(raw, side); assert min(small.size) == want
         assert np.abs(arr(small.resize((40,30), Image.Resampling.BOX)) - arr(im.resize((40,30), Image.Resampling.BOX))[...,None]).mean() < 2
     assert read_rgb(packed(im, 'PNG'), 64).size == im.size
+
+# As an array: the fast way and the way of all photos
+
+@pytest.fixture(params=['simplejpeg', 'none'])
+def decoder(request, monkeypatch):
+    "Runs a test with and without simplejpeg; what it decoded is counted"
+    seen = []
+    if request.param == 'none': monkeypatch.setattr(room, 'simplejpeg', None); return None
+    sj = pytest.importorskip('simplejpeg')
+    decode = lambda raw, **kw: (seen.append(1), sj.decode_jpeg(raw, **kw))[1]
+    monkeypatch.setattr(room, 'simplejpeg', type('Spy', (), dict(decode_jpeg=staticmethod(decode), decode_jpeg_header=staticmethod(sj.decode_jpeg_header))))
+    return seen
+
+def near(a, b):
+    "The same to a step of 255 in lightness, and in color once both are a quarter as large"
+    luma = [arr(Image.fromarray(o.astype(np.uint8)).convert('L')) for o in (a, b)]
+    small = [arr(Image.fromarray(o.astype(np.uint8)).reduce(4)) for o in (a, b)]
+    return a.shape == b.shape and all(np.abs(x - y).mean() < 1 for x,y in (luma, small))
+
+def smooth(w, h): return read_rgb(sample_photos()['chelsea']).resize((w, h), Image.Resampling.BICUBIC)
+
+@pytest.mark.parametrize('kw', [dict(subsampling=o, progressive=p) for o in (0, 1, 2) for p in (False, True)])
+def test_plain_jpegs(decoder, kw, tmp_path):
+    raw = packed(smooth(203, 101), 'JPEG', **kw)
+    (tmp_path/'a.jpg').write_bytes(raw)
+    for src in raw, tmp_path/'a.jpg', str(tmp_path/'a.jpg'):
+        got = read_pixels(src, 60)
+        assert got.dtype == np.uint8 and got.shape == (101,203,3) and got.flags.writeable
+        assert near(got, arr(read_rgb(src, 60)))
+    assert decoder is None or len(decoder) == 3
+
+def turned(n): ex = Image.Exif(); ex[ExifTags.Base.Orientation] = n; return ex
+
+@pytest.mark.parametrize('raw', [packed(smooth(48, 40), 'JPEG', exif=turned(6)), packed(smooth(48, 40), 'JPEG', icc_profile=rgb_profile()),
+    packed(smooth(48, 40).convert('CMYK'), 'JPEG'), packed(smooth(48, 40).convert('L'), 'JPEG'), packed(smooth(480, 400), 'JPEG'),
+    packed(smooth(48, 40), 'PNG'), packed(Image.fromarray(noise(9,7, dtype=np.uint16)), 'TIFF')], ids='turned profile cmyk grey large png 16-bit'.split())
+def test_whatever_is_not_plain_takes_the_long_way(decoder, raw):
+    np.testing.assert_array_equal(read_pixels(raw, 40), np.asarray(read_rgb(raw, 40)))
+    assert not decoder
+
+def test_upright_exif_is_plain(decoder):
+    raw = packed(smooth(48, 40), 'JPEG', exif=turned(1))
+    assert near(read_pixels(raw), arr(read_rgb(raw)))
+    assert decoder is None or len(decoder) == 1
+
+def test_errors_are_the_same(decoder, tmp_path):
+    raw = packed(smooth(203, 101), 'JPEG')
+    for src in b'', raw[:500], raw[:len(raw)//2], b'<html>', tmp_path/'none.jpg', tmp_path:
+        with pytest.raises(PhotoError) as a: read_rgb(src)
+        with pytest.raises(PhotoError) as b: read_pixels(src)
+        assert str(a.value) == str(b.value)
+
+def test_a_folder_that_is_a_file(tmp_path):
+    (tmp_path/'x').touch()
+    with pytest.raises(PhotoError, match='cannot be written'): save_photo(Image.new('RGB', (2,2)), tmp_path/'x/a.png')
 
 def test_nothing_global_changes(tmp_path):
     before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
