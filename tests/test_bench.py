@@ -141,7 +141,7 @@ def test_chosen_rows(fake, capsys):
 
 @pytest.mark.parametrize('args,words', [(['--rows', '1,x'], "Unknown row 'x': choose among 1, 2"), (['--device', 'gpu'], "device 'gpu'"), (['--fast'], '--fast')])
 def test_usage(args, words):
-    "From the shell, through the restart with glibc's settings"
+    "From the shell, as a process of its own with glibc's settings"
     r = module(*args, env={k: v for k,v in os.environ.items() if k not in bench.MALLOC})
     assert r.returncode == 2 and words in r.stderr and 'Traceback' not in r.stderr, r
 
