@@ -12,13 +12,13 @@ import math, os, threading
 from collections import deque, namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 import numpy as np, torch, torch.nn.functional as F
 from fastcore.basics import num_cpus, patch
 from PIL import Image
 from torch import nn
-from .color import AB_SCALE, L_SCALE, _d, _linear, _xyz2rgb, to_L_ab
+from .color import L_ab_to_bytes, to_L_ab
 from .photo import FORMATS, PhotoError, photo_files, read_photo, save_photo
 from .weights import load_generator
 
@@ -79,50 +79,9 @@ def _rows(x, rows, height):
     i = at.floor().long()
     return torch.lerp(x.index_select(1, i), x.index_select(1, (i + 1).clamp(max=h - 1)), (at - i)[:,None])
 
-def _additions(ab, width):
-    "What `ab` [2,h,w] adds to the cube roots of X, Y and Z, enlarged to `width` columns"
-    x,z = ab.float()*ab.new_tensor([AB_SCALE/500, -AB_SCALE/200], dtype=torch.float)[:,None,None]
-    cols = torch.arange(width, device=ab.device, dtype=torch.float32)
-    return _rows(torch.stack([x, torch.zeros_like(x), z]).mT.contiguous(), cols, width).mT.contiguous()
+def _span(start, stop, x): return torch.arange(start, stop, device=x.device, dtype=torch.float32)
 
 # %% ../nbs/12_inference.ipynb #00000011
-def _light(f):
-    "Linear sRGB [3,n] of the cube roots `f` [3,n]"
-    above, res = f.clamp(min=_d), torch.empty_like(f)
-    x,y,z = (f - _d).clamp_(max=0).mul_(3*_d**2).addcmul_(above*above, above)
-    for o,m in zip(res, _xyz2rgb): torch.mul(x, m[0], out=o).add_(y, alpha=m[1]).add_(z, alpha=m[2])
-    return res
-
-def _outside(light, eps=1e-4):
-    "Which pixels sRGB cannot show"
-    r,g,b = (light - .5).abs_()
-    return torch.maximum(torch.maximum(r, g), b) > .5 + eps
-
-def _pale(f, add, steps=10):
-    "The largest share of `add` [3,n], to 2**-`steps`, that keeps `f` [n] inside sRGB"
-    s = torch.zeros_like(f)
-    for i in range(steps): s.add_(~_outside(_light(torch.addcmul(f, s + .5**(i+1), add))), alpha=.5**(i+1))
-    return s
-
-# %% ../nbs/12_inference.ipynb #00000013
-@cache
-def _steps(device):
-    "The 8-bit sRGB value of linear light k/65535, uint8 [65536]"
-    between = _linear((torch.arange(255, dtype=torch.float64) + .5)/255)
-    return torch.bucketize(torch.arange(2**16, dtype=torch.float64)/(2**16 - 1), between).byte().to(device)
-
-def _rgb(L, add):
-    "8-bit sRGB [3,n] of lightness `L` [n], L*/50 − 1, and what its color adds to the cube roots of X, Y and Z [3,n]"
-    f = L*(L_SCALE/116) + (L_SCALE + 16)/116
-    light = _light(f + add)
-    out = _outside(light).nonzero()[:,0]
-    if len(out):
-        f, add = f[out], add.index_select(1, out)
-        light.index_copy_(1, out, _light(torch.addcmul(f, _pale(f, add), add)))
-    i = light.clamp_(0, 1).mul_(2**16 - 1).add_(.5).int()
-    return _steps(L.device).index_select(0, i.view(-1)).view(i.shape)
-
-# %% ../nbs/12_inference.ipynb #00000016
 @torch.no_grad()
 def add_color(
     rgb: Image.Image, # the photo, mode 'RGB'; only its lightness is used
@@ -131,15 +90,14 @@ def add_color(
 ) -> Image.Image: # the photo in color, of the photo's size
     "Join a photo's lightness with a small map of its color"
     w, h = rgb.size
-    add, res, n = _additions(ab, w), Image.new('RGB', rgb.size), max(1, strip//w)
+    ab, res, n = _rows(ab.float().mT, _span(0, w, ab), w).mT.contiguous(), Image.new('RGB', rgb.size), max(1, strip//w)
     for y in range(0, h, n):
         L = to_L_ab(_tensor(rgb.crop((0, y, w, min(y + n, h)))).to(ab.device))[0]
-        rows = torch.arange(y, y + L.shape[1], device=ab.device, dtype=torch.float32)
-        bands = _rgb(L.flatten(), _rows(add, rows, h).flatten(1)).view(3, -1, w).cpu().numpy()
+        bands = L_ab_to_bytes(L, _rows(ab, _span(y, y + L.shape[1], ab), h)).cpu().numpy()
         res.paste(Image.merge('RGB', [Image.fromarray(o) for o in bands]), (0, y))
     return res
 
-# %% ../nbs/12_inference.ipynb #0000001b
+# %% ../nbs/12_inference.ipynb #00000016
 def _device(device):
     "A torch device that works here; None: the GPU if there is one"
     if device is None: return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
@@ -157,7 +115,7 @@ def _checked_saturation(saturation):
         raise ValueError(f'got saturation {saturation!r}, expected a number from 0 (grey); 1 is what the net says')
     return saturation
 
-# %% ../nbs/12_inference.ipynb #0000001d
+# %% ../nbs/12_inference.ipynb #00000018
 class Colorizer:
     "Gives photos color, with one net; call it with a photo or a batch"
     def __init__(self,
@@ -186,7 +144,7 @@ class Colorizer:
         "A colorizer with the net of a `Learner`, during or after its training"
         return cls.from_net(learn.model, size)
 
-# %% ../nbs/12_inference.ipynb #0000001f
+# %% ../nbs/12_inference.ipynb #0000001a
 def _check_L(L):
     if not isinstance(L, torch.Tensor) or not L.is_floating_point() or L.ndim != 4 or L.shape[1] != 1 or not L.numel():
         what = f'{L.dtype} {list(L.shape)}' if isinstance(L, torch.Tensor) else type(L).__name__
@@ -209,7 +167,7 @@ def predict_ab(self:Colorizer,
     if not ab.isfinite().all(): raise ValueError('the net answered with NaN or infinite values; its weights are broken: load others')
     return ab.float().to(L.device)
 
-# %% ../nbs/12_inference.ipynb #00000021
+# %% ../nbs/12_inference.ipynb #0000001c
 @patch
 def __call__(self:Colorizer,
     x: str|Path|bytes|Image.Image|np.ndarray|torch.Tensor, # a photo, or a tensor [B,1,H,W] or [B,3,H,W]
@@ -224,7 +182,7 @@ def __call__(self:Colorizer,
     res = [add_color(o, c) for o,c in zip(photos, ab, strict=True)]
     return res if batch else res[0]
 
-# %% ../nbs/12_inference.ipynb #00000028
+# %% ../nbs/12_inference.ipynb #00000023
 Job = namedtuple('Job', 'src dst status note', defaults=('', ''))
 Job.__doc__ = "One photo: where it is, where it goes, and what became of it: '' (not yet), 'written', 'kept' (was there already) or 'failed', with a note"
 
@@ -244,7 +202,7 @@ def _free(dst, taken):
     taken.add(str(res).casefold())
     return res
 
-# %% ../nbs/12_inference.ipynb #00000029
+# %% ../nbs/12_inference.ipynb #00000024
 def plan_files(
     source: str|Path|list, # folders and files
     out: str|Path, # folder for the results
@@ -262,7 +220,7 @@ def plan_files(
     over = 'the result would overwrite an original; choose another folder for the results'
     return [j._replace(status='failed', note=f'{j.src}: {over}') if j.dst and j.dst.resolve() in done else j for j in res]
 
-# %% ../nbs/12_inference.ipynb #0000002b
+# %% ../nbs/12_inference.ipynb #00000026
 LARGE = 2**25 # pixels, above which a photo is colored while no other large one is
 _large = threading.Lock()
 
@@ -280,7 +238,7 @@ def _colorize_file(colorizer, overwrite, saturation, job):
         note = ' '.join(str(e).split())[:300] or type(e).__name__
         return job._replace(status='failed', note=note if isinstance(e, PhotoError) else f'{job.src}: {note}')
 
-# %% ../nbs/12_inference.ipynb #0000002c
+# %% ../nbs/12_inference.ipynb #00000027
 def _in_order(f, xs, n):
     "`f` of each of `xs`, in order, worked out by `n` threads in which torch has one thread each; at most 2n are under way"
     threads, pool, todo = torch.get_num_threads(), ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,)), deque()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from skimage import color as sk
 from colorize_fastai import color as room
-from colorize_fastai.color import AB_SCALE, L_SCALE, fit_gamut, from_L_ab, join_L_ab, lab2rgb, rgb2lab, to_L_ab
+from colorize_fastai.color import AB_SCALE, L_SCALE, L_ab_to_bytes, fit_gamut, from_L_ab, join_L_ab, lab2rgb, rgb2lab, to_L_ab
 
 GRID = 128 # 128³ = 2,097,152 colors
 devices = ['cpu', pytest.param('cuda', marks=pytest.mark.cuda)]
@@ -79,6 +79,21 @@ def test_bytes_in_pieces():
     x = torch.randint(0, 256, (2, 3, 10, 21), dtype=torch.uint8)
     for px in (1, 100, 209, 210): # a vector unit's last elements may round otherwise
         for p,q in zip(room._to_L_ab_8bit(x, px), to_L_ab(x)): assert torch.allclose(p, q, atol=2e-6, rtol=0)
+
+@pytest.mark.parametrize('device', devices)
+def test_bytes_come_back(bytes_and_lab, device):
+    rgb, *_ = bytes_and_lab
+    got = L_ab_to_bytes(*to_L_ab(rgb.to(device)))
+    assert got.dtype == torch.uint8 and got.device.type == device
+    d = (got.cpu().int() - rgb.int()).abs()
+    assert d.max() <= 1 and (d[:,rgb.amin(0) > 45] > 0).float().mean() < .002 # the table is coarse in the dark alone
+
+@pytest.mark.parametrize('device', devices)
+def test_bytes_of_any_color(anywhere, device):
+    L,ab = anywhere[:1]/L_SCALE - 1, anywhere[1:]/AB_SCALE
+    want = from_L_ab(L, ab).mul(255).round()
+    d = (L_ab_to_bytes(L.to(device), ab.to(device)).cpu() - want).abs()
+    assert d.max() <= 1 and (d > 0).float().mean() < .02
 
 def test_grey_is_neutral_and_white_is_100():
     lab = rgb2lab(torch.linspace(0, 1, 256).expand(3, 1, 256))
