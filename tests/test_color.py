@@ -90,10 +90,11 @@ def test_bytes_come_back(bytes_and_lab, device):
 
 @pytest.mark.parametrize('device', devices)
 def test_bytes_of_any_color(anywhere, device):
+    "Seldom a step; where the bisection ends elsewhere, in the dark, hardly ever a few"
     L,ab = anywhere[:1]/L_SCALE - 1, anywhere[1:]/AB_SCALE
     want = from_L_ab(L, ab).mul(255).round()
     d = (L_ab_to_bytes(L.to(device), ab.to(device)).cpu() - want).abs()
-    assert d.max() <= 1 and (d > 0).float().mean() < .02
+    assert d.max() <= 5 and (d > 1).float().mean() < 1e-4 and (d > 0).float().mean() < .01
 
 def test_grey_is_neutral_and_white_is_100():
     lab = rgb2lab(torch.linspace(0, 1, 256).expand(3, 1, 256))
