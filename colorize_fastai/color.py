@@ -189,11 +189,11 @@ def _L_ab_to_bytes(L, ab):
     lin = _roots2lin(y, dx, dz)
     out = (~_in_gamut(lin)).view(-1).nonzero()[:,0]
     if len(out):
-        y,dx,dz = (o.reshape(-1)[out] for o in roots)
+        y,dx,dz = (o.reshape(-1).index_select(0, out) for o in roots)
         s = _chroma_scale(y, dx, dz)
-        for o,fit in zip(lin, _roots2lin(y, dx*s, dz*s)): o.view(-1)[out] = fit
-    i = torch.stack(lin, -3).clamp_(0, 1).mul_(2**16 - 1).add_(0.5).int()
-    return _steps(i.device).index_select(0, i.view(-1)).view(i.shape)
+        for o,fit in zip(lin, _roots2lin(y, dx*s, dz*s)): o.view(-1).index_copy_(0, out, fit)
+    at = [o.clamp_(0, 1).mul_(2**16 - 1).add_(0.5).int() for o in lin]
+    return torch.stack([_steps(L.device).index_select(0, o.view(-1)).view(o.shape) for o in at], -3)
 
 @torch.no_grad()
 def L_ab_to_bytes(
