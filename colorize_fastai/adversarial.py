@@ -6,7 +6,7 @@ Docs: https://colorize-fastai.github.io/colorize_fastai/adversarial.html.md"""
 
 # %% auto #0
 __all__ = ['events', 'PRESETS', 'frozen', 'same_modes', 'AdversarialTrainer', 'Progress', 'SaveRun', 'SampleGrid', 'EMA',
-           'ChannelsLast', 'train_adversarial', 'preset', 'train']
+           'ChannelsLast', 'train_adversarial', 'preset', 'train', 'resume']
 
 # %% ../nbs/10_adversarial.ipynb #00000003
 import shutil, sys, time
@@ -18,6 +18,7 @@ import matplotlib.pyplot as plt, pandas as pd, torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, is_initialized
 from fastai.data.core import DataLoaders
+from fastai.torch_core import set_seed
 from fastcore.basics import patch
 from fastcore.foundation import L as FL
 from fastcore.imports import IN_NOTEBOOK
@@ -26,12 +27,13 @@ from fastprogress.fastprogress import format_time, progress_bar
 from torch import nn, Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from .color import from_L_ab
-from .data import _sources, colorize_dls, save_split
+from .data import _sources, colorize_dls
 from .discriminator import PatchDiscriminator
 from .generator import pix2pix_generator, unet_generator
 from .losses import _named, gan_loss, pixel_loss
 from .metrics import scores
 from .pretrain import best_precision, new_run, optimizers, precisions, pretrain, schedules
+from .run import Run, RunError, as_run, laid_out, rng_state, same_numbers, set_rng_state
 from .weights import load_generator, save_weights, weights_info
 
 # %% ../nbs/10_adversarial.ipynb #00000006
@@ -71,7 +73,7 @@ def _accelerator(device, precision):
     return acc, precision
 
 # %% ../nbs/10_adversarial.ipynb #0000000d
-events = ('before_fit', 'after_step', 'before_sample', 'after_sample', 'before_valid', 'after_valid', 'after_epoch', 'after_fit')
+events = ('before_fit', 'after_step', 'before_sample', 'after_sample', 'before_valid', 'after_valid_batch', 'after_valid', 'after_epoch', 'after_fit')
 
 def _callback(cb):
     "`cb` as an object with at least one of the events"
@@ -143,7 +145,7 @@ def g_step(self:AdversarialTrainer, L:Tensor, ab:Tensor, fake:Tensor) -> dict:
 @torch.no_grad()
 def predict(self:AdversarialTrainer, L:Tensor) -> Tensor:
     "ab of `L` in evaluation mode, in float32"
-    with same_modes(self.generator), self.autocast(): return self.generator.eval()(L).float()
+    with same_modes(self.generator), same_numbers(), self.autocast(): return self.generator.eval()(L).float()
 
 @patch
 @torch.no_grad()
@@ -154,6 +156,7 @@ def validate(self:AdversarialTrainer) -> dict:
         pred = self.predict(L)
         new = dict(valid_l1=(pred - ab).abs().mean((1, 2, 3)), **scores(from_L_ab(L, pred), from_L_ab(L, ab)))
         sums, n = {k: v.sum() + sums.get(k, 0) for k,v in new.items()}, n + len(L)
+        self._call('after_valid_batch')
     if not n: return {}
     ratio = sums.pop('colorfulness')/sums.pop('colorfulness_true')
     return {**{k: v.item()/n for k,v in sums.items()}, 'color_ratio': ratio.item()}
@@ -189,9 +192,11 @@ def _one_epoch(self:AdversarialTrainer):
 def fit(self:AdversarialTrainer,
     n_epochs: int, # how many epochs more
     progress: bool | None = None, # a progress bar; False: plain lines, for log files; None: a bar where somebody watches
+    resume: bool = False, # go on with what the directory of `SaveRun` holds, up to `n_epochs` in all?
 ) -> pd.DataFrame: # the history, a row an epoch
     "Train, validate after every epoch, and leave both nets in the modes in which they came"
-    self.until, self.cbs_now = self.epoch + n_epochs, [*self.cbs, Progress(progress)]
+    if resume and not any(isinstance(cb, SaveRun) for cb in self.cbs): raise ValueError('resume needs the callback SaveRun(folder), which knows from where')
+    self.until, self.resume, self.cbs_now = n_epochs if resume else self.epoch + n_epochs, resume, [*self.cbs, Progress(progress)]
     with same_modes(self.generator, self.discriminator):
         self._call('before_fit')
         try:
@@ -245,15 +250,69 @@ class Progress:
     def after_valid(self, t): print(f'{_words(t.rows[-1])}  {self.left(t)}', flush=True)
 
 # %% ../nbs/10_adversarial.ipynb #0000001e
+@patch
+def state(self:AdversarialTrainer) -> dict:
+    "All that the next step depends on"
+    inside = [cb for cb in self.cbs if getattr(cb, 'inside', False)] # an average in the place of the weights
+    for cb in inside: cb.swap(self)
+    scaler = self.acc.scaler.state_dict() if self.acc.scaler else {}
+    res = dict(epoch=self.epoch, batch=self.batch, steps=self.steps, sums=dict(self.sums), history=list(self.rows), scaler=scaler, numbers=rng_state(),
+               callbacks={type(cb).__name__: cb.state_dict() for cb in self.cbs if hasattr(cb, 'state_dict')},
+               **{k: getattr(self, k).state_dict() for k in ('generator', 'discriminator', 'g_opt', 'd_opt')})
+    for cb in inside: cb.swap(self)
+    return res
+
+@patch
+def load_state(self:AdversarialTrainer, s:dict):
+    "Put everything where it was"
+    for k in ('generator', 'discriminator'): getattr(self, k).load_state_dict(s[k], strict=True)
+    for opt,o in ((self.g_opt, s['g_opt']), (self.d_opt, s['d_opt'])):
+        ps = [p for pg in opt.param_groups for p in pg['params']]
+        opt.load_state_dict({**o, 'state': {i: laid_out(ps[i], v) for i,v in o['state'].items()}})
+    if s['scaler']: self.acc.scaler.load_state_dict(s['scaler'])
+    for cb in self.cbs:
+        if hasattr(cb, 'load_state_dict'): cb.load_state_dict(s['callbacks'][type(cb).__name__])
+    self.epoch, self.batch, self.steps, self.rows = s['epoch'], s['batch'], s['steps'], s['history']
+    self.sums = {k: v.to(self.dls.device) for k,v in s['sums'].items()}
+    set_rng_state(s['numbers'])
+
+# %% ../nbs/10_adversarial.ipynb #0000001f
 class SaveRun:
-    "Keep generator, discriminator and history in the run directory `out`, with `meta` and the settings in the headers"
-    def __init__(self, out, **meta): self.out, self.meta = Path(out), meta
+    "Keep checkpoints, measurements and both nets in the run directory `out`, with `meta` and the settings in the headers; comes last"
+    def __init__(self, out, **meta): self.run, self.meta = as_run(out), meta
+    def before_fit(self, t):
+        own = {k: getattr(t.dls.train, k) for k in ('bs', 'size', 'load_size', 'resize', 'seed')}
+        self.like = {**t.settings, **{k: v for k,v in self.meta.items() if k != 'epochs'}, **own, 'batches': len(t.dls.train)}
+        self.run.open()
+        try:
+            if t.steps and self.run.rows is not None and not t.resume: return # the same training goes on
+            state = self.run.begin('adversarial', t.resume)
+            self.run.describe(adversarial={**self.like, 'epochs': t.until})
+            if state:
+                self.run.alike(state['like'], self.like)
+                t.load_state(state)
+        except BaseException: self.run.close(); raise
+
+    def save(self, t, score=None): self.run.save('adversarial', t.steps, dict(like=self.like, **t.state()), score)
+    def after_step(self, t):
+        if self.run.asked or self.run.due(): self.save(t)
+        self.stop(t)
+    def after_valid_batch(self, t):
+        if self.run.asked: self.save(t); self.stop(t)
+    def stop(self, t):
+        if self.run.asked: raise self.run.stopped(f'epoch {t.epoch + 1}, batch {t.batch}')
+
     def after_valid(self, t):
         for name in ('generator', 'discriminator'):
-            save_weights(getattr(t, name), self.out/f'{name}.safetensors', **{**t.settings, **self.meta, 'epoch': t.epoch, 'scores': t.rows[-1]})
-        t.history.to_csv(self.out/'adversarial.csv', index=False)
+            save_weights(getattr(t, name), self.run.out/f'{name}.safetensors', **{**t.settings, **self.meta, 'epoch': t.epoch, 'scores': t.rows[-1]})
+        self.run.log('adversarial', t.rows[-1])
+    def after_epoch(self, t):
+        last = t.epoch == t.until
+        if last or self.run.asked or self.run.due(True): self.save(t, t.rows[-1].get('delta_e'))
+        if not last: self.stop(t)
+    def after_fit(self, t): self.run.close()
 
-# %% ../nbs/10_adversarial.ipynb #00000020
+# %% ../nbs/10_adversarial.ipynb #00000021
 class SampleGrid:
     "Every `every` steps: grey / ours / truth of the first `n` validation photos, into `folder` (None: shown)"
     def __init__(self, every=500, folder=None, n=6): self.every, self.folder, self.n = every, folder and Path(folder), n
@@ -268,7 +327,7 @@ class SampleGrid:
         plt.savefig(self.folder/f'{t.steps:07d}.jpg')
         plt.close()
 
-# %% ../nbs/10_adversarial.ipynb #00000022
+# %% ../nbs/10_adversarial.ipynb #00000023
 class EMA:
     "Average the generator's weights: `decay` of the average and 1 − `decay` of the weights, every step"
     def __init__(self, decay=.999): self.decay = decay
@@ -281,54 +340,60 @@ class EMA:
     def after_epoch(self, t): self.swap(t)
     def after_fit(self, t): self.inside or self.swap(t)
     before_sample = after_sample = before_valid
+    def state_dict(self): return dict(avg=[a.detach() for a in self.avg], start=self.start)
+    def load_state_dict(self, s):
+        for a,v in zip(self.avg, s['avg'], strict=True): a.copy_(v)
+        self.start = s['start']
     def swap(self, t):
         for a,v in zip(self.avg, self.now(t), strict=True): a.data, v.data = v.data, a.data
         self.inside = not self.inside
 
-# %% ../nbs/10_adversarial.ipynb #00000024
+# %% ../nbs/10_adversarial.ipynb #00000025
 class ChannelsLast:
     "Both nets in channels-last memory"
     def before_fit(self, t):
         for net in (t.generator, t.discriminator): net.to(memory_format=torch.channels_last)
 
-# %% ../nbs/10_adversarial.ipynb #0000002c
+# %% ../nbs/10_adversarial.ipynb #0000002d
 @delegates(AdversarialTrainer)
 def train_adversarial(
     dls: DataLoaders, # from `colorize_dls`
     generator: nn.Module | str | Path, # of stage 1: the net, its weights file, or its run directory
-    out: str | Path, # run directory: gets generator.safetensors, discriminator.safetensors, adversarial.csv, split.csv, samples/
+    out: str | Path | Run, # run directory: gets generator.safetensors, discriminator.safetensors, metrics.csv, split.csv, config.json, checkpoints/, samples/
     epochs: int = 10, # passes over the training photos
     patch: int = 70, # what the discriminator sees: 1, 16, 70 or 286 pixels
     n_features: int = 64, # channels of its first layer
     ema: float | None = None, # decay of the generator's average (`EMA`), which is then what is validated and saved; None: no average
     every: int = 500, # steps between two sample grids
     progress: bool | None = None, # a progress bar; False: plain lines; None: a bar where somebody watches
+    resume: bool = False, # go on with the training that `out` holds?
     cbs: list | None = None, # more callbacks; they come first
     **kwargs
 ) -> AdversarialTrainer: # the trainer, done
     "Train a generator of stage 1 against a fresh `PatchDiscriminator` and leave both in `out`"
     if epochs < 1: raise ValueError(f'epochs must be 1 or more, got {epochs}')
-    out = Path(out)
+    run = as_run(out)
     if not isinstance(generator, nn.Module): generator = load_generator(generator)
     meta = dict(stage='adversarial', epochs=epochs, ema=ema, size=dls.train.size, bs=dls.train.bs, seed=dls.train.seed, photos=len(dls.train_ds))
-    cbs = [*FL(cbs), ChannelsLast(), *([EMA(ema)] if ema else []), SaveRun(out, **meta), SampleGrid(every, out/'samples')]
+    cbs = [*FL(cbs), ChannelsLast(), *([EMA(ema)] if ema else []), SampleGrid(every, run.out/'samples'), SaveRun(run, **meta)]
     trainer = AdversarialTrainer(generator, PatchDiscriminator(patch, n_features=n_features), dls, cbs=cbs, **kwargs)
-    _keep_pretrained(out)
-    save_split(dls.split, out/'split.csv')
-    trainer.fit(epochs, progress)
+    _keep_pretrained(run.out, resume)
+    run.keep_split(dls)
+    trainer.fit(epochs, progress, resume)
     return trainer
 
-# %% ../nbs/10_adversarial.ipynb #0000002d
-def _keep_pretrained(out):
+# %% ../nbs/10_adversarial.ipynb #0000002e
+def _keep_pretrained(out, resume=False):
     "Make `out` ready for stage 2; a generator of stage 1 in it stays under another name"
     out.mkdir(parents=True, exist_ok=True)
     found, kept = out/'generator.safetensors', out/'pretrained.safetensors'
-    if not found.exists(): return
-    if kept.exists() or weights_info(found)['stage'] != 'pretrain': raise ValueError(
+    fresh = found.exists() and weights_info(found)['stage'] == 'pretrain'
+    if not found.exists() or resume and not fresh: return
+    if not resume and (kept.exists() or not fresh): raise ValueError(
         f'{out} holds a generator that was trained adversarially: give another --out (from Python, out=), or move it away')
     shutil.copy(found, kept)
 
-# %% ../nbs/10_adversarial.ipynb #00000030
+# %% ../nbs/10_adversarial.ipynb #00000031
 _ours = dict(size=256, load_scale=1.25, resize='crop', bs=16, seed=42, net='unet', encoder='resnet18', decoder='light', pretrained=True, precision='auto',
              pretrain_epochs=20, lr=2e-3, schedule='one_cycle', optimizer='adamw',
              adversarial_epochs=10, adversarial_lr=2e-4, betas=(.5, .999), gan='bce', pixel='l1', lambda_l1=100., patch=70, n_features=48, ema=.999)
@@ -349,7 +414,7 @@ def preset(
     if unknown: raise ValueError(f'Unknown settings {unknown}: choose among {list(_ours)}')
     return {**PRESETS[name], **{k: v for k,v in kwargs.items() if v is not None}}
 
-# %% ../nbs/10_adversarial.ipynb #00000033
+# %% ../nbs/10_adversarial.ipynb #00000034
 def _net(cfg):
     "The generator that the settings describe"
     if cfg['net'] == 'pix2pix': return pix2pix_generator(noise_at_test=True)
@@ -367,29 +432,63 @@ def _stages(cfg):
     two = {k: cfg[k] for k in ('betas', 'gan', 'pixel', 'lambda_l1', 'patch', 'n_features', 'ema', 'precision')}
     return dict(epochs=cfg['pretrain_epochs'], **one), dict(epochs=cfg['adversarial_epochs'], lr=cfg['adversarial_lr'], **two)
 
-# %% ../nbs/10_adversarial.ipynb #00000034
+# %% ../nbs/10_adversarial.ipynb #00000035
 def train(
     source: str | Path | list, # photographs: a folder, files, … as for `colorize_dls`
     out: str | Path, # run directory, new
     name: str = 'ours', # one of `PRESETS`
     generator: str | Path | None = None, # weights to start stage 2 from, in place of stage 1
     every: int = 500, # steps of stage 2 between two sample grids
+    minutes: float = 5, # between two checkpoints
     progress: bool | None = None, # a progress bar; False: plain lines; None: a bar where somebody watches
     **kwargs # settings to replace in the preset, and further arguments of `colorize_dls`
 ) -> Path: # the run directory
     "Teach a generator on L1, then adversarially; a stage of 0 epochs is left out"
     photos = {k: kwargs.pop(k) for k in set(kwargs) & _dls_args}
-    cfg, out = preset(name, **kwargs), new_run(out)
+    cfg, run = preset(name, **kwargs), Run(new_run(out), minutes)
     if generator: cfg['pretrain_epochs'] = 0
+    if not cfg['pretrain_epochs'] + cfg['adversarial_epochs']: raise ValueError('Nothing to do: both stages have 0 epochs')
+    if run.checkpoints(): raise RunError(f'{out} holds a training that was begun: resume it (colorize-train --resume {out}), or give another folder')
+    begun = dict(source=_lasting(source, photos.get('path')), cfg=cfg, generator=generator and _lasting(generator), every=every, minutes=minutes,
+                 photos={k: str(Path(v).absolute()) if k in ('path', 'cache') and v else v for k,v in photos.items()})
+    return _train(source, run, progress, begun, resume=False)
+
+# %% ../nbs/10_adversarial.ipynb #00000036
+def _lasting(source, path=None):
+    "`source` as config.json can hold it, true in every working folder"
+    if isinstance(source, (str, Path)): return str(Path(source).absolute()) if Path(source).exists() else str(source)
+    return [str(f.absolute()) for f in _sources(source, path)[0]]
+
+def _train(source, run, progress, begun, resume, split=None):
+    "Do what `begun` says; to `resume` is to begin with the newest checkpoint, if there is one"
+    cfg, photos = begun['cfg'], begun['photos']
     if progress is None: progress = IN_NOTEBOOK or sys.stdout.isatty()
-    torch.manual_seed(cfg['seed'])
+    set_seed(cfg['seed'])
     one, two = _stages(cfg)
-    if not one['epochs'] + two['epochs']: raise ValueError('Nothing to do: both stages have 0 epochs')
     _sources(source, photos.get('path')) # nothing to train on? Said before any weights are downloaded
-    net = load_generator(generator) if generator else _net(cfg)
+    if split is not None: photos = {**photos, **dict(split=split, max_photos=None, min_colorfulness=0)}
+    net = load_generator(begun['generator']) if begun['generator'] else _net({**cfg, 'pretrained': False} if resume and run.checkpoints() else cfg)
     dls = colorize_dls(source, load_size=round(cfg['size']*cfg['load_scale']), **{k: cfg[k] for k in ('size', 'resize', 'bs', 'seed')}, **photos)
-    if one['epochs']: pretrain(dls, out, generator=net, progress=progress, **one)
-    if two['epochs']: train_adversarial(dls, net, out, every=every, progress=progress, **two)
-    return out
+    run.describe(arguments={**begun, 'photos': {k: v for k,v in begun['photos'].items() if k != 'split'}})
+    stage = (run.latest() or {}).get('stage')
+    if one['epochs'] and stage != 'adversarial': pretrain(dls, run, generator=net, progress=progress, resume=resume, **one)
+    if two['epochs']: train_adversarial(dls, net, run, every=begun['every'], progress=progress, resume=resume, **two)
+    return run.out
 
 _dls_args = set(signature(colorize_dls).parameters) - {'source', 'load_size', *_ours}
+
+# %% ../nbs/10_adversarial.ipynb #00000038
+def resume(
+    out: str | Path, # run directory
+    source: str | Path | None = None, # where the photographs are now; None: where they were
+    accept: bool = False, # go on although photographs have changed or are missing?
+    progress: bool | None = None, # as for `train`
+) -> Path: # the run directory
+    "Go on with a training that `train` or colorize-train began"
+    run = Run(out)
+    begun = run.config.get('arguments')
+    if not begun: raise RunError(f'{out} holds no training that could be resumed: begin one with --out (from Python, train)')
+    run.minutes, source = begun['minutes'], source or begun['source']
+    for line in run.elsewhere(): print(f'not quite as it was: {line}', flush=True)
+    split = run.photos(begun['photos'].get('path') or source, accept)
+    return _train(source, run, progress, begun, True, split)

@@ -117,9 +117,10 @@ RUN, a new folder, gets
   generator.safetensors      the weights, written after every epoch: use them with colorize --weights RUN
   pretrained.safetensors     those that stage 1 had left
   discriminator.safetensors  the discriminator
-  pretrain.csv               the measurements of each epoch of stage 1,
-  adversarial.csv            and of stage 2
+  metrics.csv                the measurements of each epoch, of both stages
+  config.json                every setting, and the versions of the libraries
   split.csv                  which photos were held out to measure on
+  checkpoints/               from which --resume goes on, whatever has ended the training
   samples/                   what stage 2 made of some of them on the way
   results.png                rows grey / L1 / L1+cGAN / truth in the end'''
 _train_examples = '''
@@ -131,6 +132,7 @@ examples:
   colorize-train photos/ --out small --preset quick --pretrain-epochs 10
   colorize-train photos/ --out vivid --generator run/pretrained.safetensors --lambda-l1 50
   colorize-train coco --out coco --bs 32        COCO's sample of 21,837 photos, downloaded once
+  colorize-train --resume run                   go on after an interrupt, a crash, a disconnect
 
 exit status: 0 trained, 2 an argument is wrong or there is nothing to train on, 130 interrupted'''
 
@@ -148,8 +150,11 @@ _settings = dict( # of a preset: (type, help)
 def _train_parser():
     p = ArgumentParser('colorize-train', description=_train_about, epilog=_train_examples, formatter_class=RawDescriptionHelpFormatter)
     add = p.add_argument
-    add('folder', metavar='FOLDER', help="folder of color photographs, at any depth, or 'coco'")
-    add('--out', metavar='RUN', required=True, help='folder to make for the run')
+    add('folder', metavar='FOLDER', nargs='?', help="folder of color photographs, at any depth, or 'coco'; with --resume: where they are now, if they have moved")
+    add('--out', metavar='RUN', help='folder to make for the run')
+    add('--resume', metavar='RUN', help='go on with this run, with its settings, as if nothing had happened')
+    add('--accept-changes', action='store_true', help='with --resume: go on although photos have changed or are missing')
+    add('--checkpoint-minutes', type=float, default=5., metavar='X', help='minutes between two checkpoints; default: %(default)s')
     add('--preset', default='ours', help='settings to start from: ours, quick, tutorial or pix2pix (see below); default: %(default)s')
     for k,(t,h) in _settings.items(): add('--' + k.replace('_', '-'), type=t, help=h, metavar='NAME' if t is str else 'N' if t is int else 'X')
     add('--generator', metavar='WEIGHTS', help='start stage 2 from this file, run, or packaged name, and leave stage 1 out')
@@ -170,9 +175,10 @@ def _train(a):
     with warnings.catch_warnings():
         warnings.simplefilter('ignore') # libraries' deprecations are no user's business
         from fastai.data.external import URLs, untar_data
-        from colorize_fastai.adversarial import train
+        from colorize_fastai.adversarial import resume, train
     if a.folder == 'coco': a.folder = untar_data(URLs.COCO_SAMPLE)
-    train(a.folder, a.out, a.preset, a.generator, progress=sys.stdout.isatty(),
+    if a.resume: return resume(a.resume, a.folder, a.accept_changes, sys.stdout.isatty())
+    train(a.folder, a.out, a.preset, a.generator, minutes=a.checkpoint_minutes, progress=sys.stdout.isatty(),
           pretrained=False if a.scratch else None, seed=a.seed, **{k: getattr(a, k) for k in _settings},
           **{k: getattr(a, k) for k in ('valid_pct', 'split', 'min_colorfulness', 'max_photos', 'num_workers', 'cache', 'device')})
 
@@ -184,23 +190,37 @@ def _picture(a):
     from colorize_fastai.data import read_split
     from colorize_fastai.evaluate import figure
     from colorize_fastai.inference import Colorizer
-    run, first, split = Path(a.out), Path(a.out, 'pretrained.safetensors'), read_split(Path(a.out, 'split.csv'))
-    files = [Path(a.folder, f) for f in split.file[split.is_valid][:6]]
-    named = {'L1': a.generator or first, 'L1+cGAN': run} if a.generator or first.exists() else {'ours': run}
+    from colorize_fastai.run import Run
+    run, begun = Path(a.out), Run(a.out).config['arguments']
+    first, start, split = run/'pretrained.safetensors', begun['generator'], read_split(run/'split.csv')
+    files = [Path(a.folder or begun['source'], f) for f in split.file[split.is_valid][:6]]
+    named = {'L1': start or first, 'L1+cGAN': run} if start or first.exists() else {'ours': run}
     if files: figure({k: Colorizer(v, a.device) for k,v in named.items()}, files, path=run/'results.png')
+
+def _check_resume(p, a):
+    "`a.out` is the run, new or old; no setting comes with an old one"
+    if not a.resume:
+        if not (a.folder and a.out): p.error('a new training needs FOLDER and --out RUN; an old one goes on with --resume RUN')
+        return
+    with_it = ('folder', 'resume', 'accept_changes')
+    given = [f"--{k.replace('_', '-')}" for k,v in vars(a).items() if k not in with_it and v != p.get_default(k)]
+    if given: p.error(f'--resume goes on with the settings of the run; leave out {", ".join(given)}')
+    a.out = a.resume
 
 def colorize_train(
     argv: list=None, # arguments; None: those of the command line
 ) -> int: # exit status
     "The command `colorize-train`"
-    a = _train_parser().parse_args(argv)
+    p = _train_parser()
+    a = p.parse_args(argv)
+    _check_resume(p, a)
     if argv is None: steady_malloc()
     try:
         _train(a)
         _picture(a)
     except (ValueError, OSError) as e: _say(f'colorize-train: {" ".join(str(e).split())}')
-    except KeyboardInterrupt:
-        _say(f'colorize-train: stopped; {a.out} holds the weights of the last whole epoch, if there was one')
+    except KeyboardInterrupt as e:
+        _say(f'colorize-train: {e}' if str(e) else f'colorize-train: stopped; colorize-train --resume {a.out} goes on from the last checkpoint')
         return 130
     else:
         print(f'trained → {a.out}; try: colorize PHOTO --weights {a.out} -o colorized')

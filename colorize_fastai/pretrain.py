@@ -6,29 +6,30 @@ Docs: https://colorize-fastai.github.io/colorize_fastai/pretrain.html.md"""
 
 # %% auto #0
 __all__ = ['precisions', 'optimizers', 'schedules', 'best_precision', 'DevicePrecision', 'ChannelsLastBatch', 'encoder_decoder',
-           'colorize_learner', 'SaveGenerator', 'new_run', 'pretrain']
+           'ColorizeLearner', 'colorize_learner', 'SaveGenerator', 'Checkpoints', 'new_run', 'pretrain']
 
 # %% ../nbs/08_pretrain.ipynb #00000003
+import time
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 import torch
-from fastai.callback.core import Callback
+from fastai.callback.core import CancelEpochException, Callback
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback import schedule # gives the Learner fit_one_cycle and lr_find
-from fastai.callback.progress import CSVLogger
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner, replacing_yield
 from fastai.optimizer import Adam, OptimWrapper
 from fastai.torch_core import params
+from fastcore.basics import patch
 from fastcore.foundation import L
 from fastcore.meta import delegates
 from torch import nn
 from torch.amp import GradScaler
-from .data import save_split
 from .generator import unet_generator
 from .losses import _named
 from .metrics import train_metrics
+from .run import Run, RunError, as_run, laid_out, rng_state, set_rng_state
 from .weights import save_weights
 
 # %% ../nbs/08_pretrain.ipynb #00000006
@@ -67,7 +68,18 @@ def encoder_decoder(
     ids = {id(p) for p in enc.parameters()}
     return [params(enc), [p for p in net.parameters() if id(p) not in ids]]
 
-# %% ../nbs/08_pretrain.ipynb #0000000c
+# %% ../nbs/08_pretrain.ipynb #0000000d
+class ColorizeLearner(Learner):
+    "fastai's `Learner`, whose `fit` begins with epoch `start`"
+    start = 0
+    def _do_fit(self):
+        try:
+            for self.epoch in range(self.start, self.n_epoch): self._with_events(self._do_epoch, 'epoch', CancelEpochException)
+        finally:
+            self.start = 0
+            for cb in self.cbs: getattr(cb, 'close', lambda: None)()
+
+# %% ../nbs/08_pretrain.ipynb #0000000e
 @delegates(unet_generator)
 def colorize_learner(
     dls: DataLoaders, # from `colorize_dls`
@@ -86,10 +98,10 @@ def colorize_learner(
     elif kwargs: raise ValueError(f'{sorted(kwargs)} describe a net to build, but `generator` is one already: give one or the other')
     cbs = [*L(cbs), ChannelsLastBatch()] + ([DevicePrecision(precision)] if precision != 'fp32' else [])
     splitter = encoder_decoder if getattr(generator, 'recipe', [None])[0] == 'unet_generator' else params
-    return Learner(dls, generator, loss_func or nn.L1Loss(), metrics=train_metrics() if metrics is None else metrics, cbs=cbs,
+    return ColorizeLearner(dls, generator, loss_func or nn.L1Loss(), metrics=train_metrics() if metrics is None else metrics, cbs=cbs,
                    **{**dict(lr=2e-3, splitter=splitter), **(learner_kwargs or {})})
 
-# %% ../nbs/08_pretrain.ipynb #00000018
+# %% ../nbs/08_pretrain.ipynb #0000001a
 class SaveGenerator(Callback):
     "Write the generator to `path` after every epoch of training"
     def __init__(self, path, **meta): self.path, self.meta, self.trained = path, meta, False
@@ -98,14 +110,112 @@ class SaveGenerator(Callback):
         if self.trained: save_weights(self.model, self.path, epoch=self.epoch + 1, **self.meta)
         self.trained = False
 
-# %% ../nbs/08_pretrain.ipynb #00000019
+# %% ../nbs/08_pretrain.ipynb #0000001c
+class Checkpoints(Callback):
+    "Keep the state of the training in the run directory `out`; with `resume`, go on from there"
+    order = 90 # after all that changes the state
+    def __init__(self, out, resume=False, **meta): self.dir, self.resume, self.meta, self.active = as_run(out), resume, meta, False
+
+    def before_fit(self):
+        if hasattr(self.learn, 'lr_finder') or hasattr(self.learn, 'gather_preds'): return
+        self.active, self.batch, self.numbers = True, 0, None
+        self.like = dict(epochs=self.n_epoch, batches=len(self.dls.train), **{k: getattr(self.dls.train, k) for k in ('bs', 'size', 'load_size', 'resize', 'seed')})
+        self.dir.open()
+        try:
+            state = self.dir.begin('pretrain', self.resume)
+            self.dir.describe(pretrain={**self.like, **self.meta})
+            if state: self.load(state)
+        except BaseException: self.close(); raise
+
+    def close(self):
+        if self.active: self.dir.close()
+        self.active = False
+
+    def __call__(self, event):
+        try: return super().__call__(event)
+        except RunError as e: raise RunError(e.args[0].split('\n\t')[-1]) from None # without what fastai puts before it
+
+# %% ../nbs/08_pretrain.ipynb #0000001d
+@patch
+def state(self:Checkpoints) -> dict:
+    "All that the next step depends on"
+    rec, opt = self.learn.recorder, self.opt.state_dict()
+    return dict(like=self.like, epoch=self.epoch, batch=self.batch, pass_=self.pass_, pct_train=self.pct_train, train_iter=self.train_iter,
+        model=self.model.state_dict(), opt={k: v if isinstance(v, dict) else [dict(o) for o in v] for k,v in opt.items()},
+        scaler=self.learn.scaler.state_dict() if hasattr(self.learn, 'scaler') else {}, numbers=self.numbers or rng_state(),
+        smooth=(rec.smooth_loss.count, rec.smooth_loss.val), lrs=rec.lrs, iters=rec.iters,
+        losses=torch.stack([o.as_subclass(torch.Tensor).cpu() for o in rec.losses]) if rec.losses else None, values=[list(o) for o in rec.values])
+
+@patch
+def load(self:Checkpoints, s):
+    "Put everything where it was"
+    self.dir.alike(s['like'], self.like)
+    self.model.load_state_dict(s['model'], strict=True)
+    self.opt.load_state_dict(_laid_out(self.opt, s['opt']))
+    if s['scaler']: self.learn.scaler.load_state_dict(s['scaler'])
+    rec = self.learn.recorder
+    rec.smooth_loss.count, rec.smooth_loss.val = s['smooth']
+    rec.smooth_loss.val = rec.smooth_loss.val.to(self.dls.device)
+    rec.lrs, rec.iters, rec.losses, rec.values = s['lrs'], s['iters'], [*s['losses']] if s['losses'] is not None else [], [L(o) for o in s['values']]
+    self.learn.start, self.learn.train_iter, self.learn.smooth_loss, self.from_ = s['epoch'], s['train_iter'], rec.smooth_loss.value, s
+    set_rng_state(s['numbers'])
+
+def _laid_out(opt, s):
+    "The state dict `s` of a fastai optimizer, or of a torch one that it wraps, in the layouts of the weights"
+    ps = [p for pg in opt.param_lists for p in pg]
+    if isinstance(s['state'], list): return dict(hypers=L(s['hypers']), state=[laid_out(p, o) for p,o in zip(ps, s['state'], strict=True)])
+    return {**s, 'state': {i: laid_out(ps[i], o) for i,o in s['state'].items()}}
+
+# %% ../nbs/08_pretrain.ipynb #0000001e
+@patch
+def before_train(self:Checkpoints):
+    if not self.active: return
+    s, self.from_ = getattr(self, 'from_', None), None
+    self.batch, self.pass_ = (s['batch'], s['pass_']) if s else (0, self.dls.train.epoch)
+    if s and s['batch']: self.learn.pct_train = s['pct_train']
+    self.dls.train.set_epoch(self.pass_, self.batch)
+
+@patch
+def before_batch(self:Checkpoints):
+    if self.active and self.training: self.learn.iter = self.batch
+
+@patch
+def after_batch(self:Checkpoints):
+    if not self.active: return
+    if self.training: self.batch += 1
+    if self.dir.asked or self.training and self.dir.due(): self.save()
+    if self.dir.asked: raise self.dir.stopped(f'epoch {self.epoch + 1}, batch {self.batch}')
+
+@patch
+def save(self:Checkpoints, score=None): self.dir.save('pretrain', self.train_iter, self.state(), score)
+
+@patch
+def before_validate(self:Checkpoints): self.numbers = rng_state()
+@patch
+def after_validate(self:Checkpoints):
+    if self.numbers: set_rng_state(self.numbers)
+    self.numbers = None
+
+@patch
+def after_epoch(self:Checkpoints):
+    if not self.active: return
+    rec, last = self.learn.recorder, self.epoch + 1 == self.n_epoch
+    row = dict(zip(rec.metric_names, rec.log), epoch=self.epoch + 1)
+    row['seconds'] = round(time.time() - rec.start_epoch, 1); row.pop('time', None)
+    self.dir.log('pretrain', {k: v for k,v in row.items() if v is not None})
+    if not (self.dir.due(True) or last or self.dir.asked): return
+    s = {**self.state(), 'epoch': self.epoch + 1, 'batch': 0, 'pass_': self.pass_ + 1}
+    self.dir.save('pretrain', self.train_iter, s, row.get('delta_e', row.get('valid_loss')))
+    if self.dir.asked and not last: raise self.dir.stopped(f'epoch {self.epoch + 1}')
+
+# %% ../nbs/08_pretrain.ipynb #0000001f
 def new_run(
     out: str | Path, # run directory
 ) -> Path: # `out`
     "Make sure that no trained generator lies in `out`: it would be overwritten"
     out = Path(out)
     if (out/'generator.safetensors').exists():
-        raise ValueError(f'{out} holds a trained generator: give another --out (from Python, out=), or move it away')
+        raise ValueError(f'{out} holds a trained generator: give another --out (from Python, out=), or move it away; a training that was cut off goes on with --resume')
     return out
 
 @contextmanager
@@ -117,27 +227,29 @@ def _plain_lines(learn):
 optimizers = dict(adamw=Adam, adam=partial(OptimWrapper, opt=torch.optim.Adam)) # fastai's Adam is an AdamW
 schedules = dict(one_cycle=lambda learn,n,lr: learn.fit_one_cycle(n, slice(lr*.3, lr)), flat=lambda learn,n,lr: learn.fit(n, lr))
 
-# %% ../nbs/08_pretrain.ipynb #0000001a
+# %% ../nbs/08_pretrain.ipynb #00000020
 @delegates(colorize_learner)
 def pretrain(
     dls: DataLoaders, # from `colorize_dls`
-    out: str | Path, # run directory: gets generator.safetensors, pretrain.csv, split.csv
+    out: str | Path | Run, # run directory: gets generator.safetensors, metrics.csv, split.csv, config.json, checkpoints/
     epochs: int = 20, # passes over the training photos
     lr: float = 2e-3, # learning rate: the highest of the cycle, or the constant one
     schedule: str = 'one_cycle', # 'one_cycle', or 'flat': the same rate always and everywhere
     optimizer: str = 'adamw', # 'adamw', or 'adam': without weight decay
     progress: bool = True, # a progress bar; False: one plain line an epoch, for log files
+    resume: bool = False, # go on with the training that `out` holds?
     cbs: list | Callback | None = None, # more callbacks
     **kwargs
 ) -> Learner: # the trained Learner
     "Teach a generator on L1 and leave it in `out`"
     if epochs < 1: raise ValueError(f'epochs must be 1 or more, got {epochs}')
-    fit, opt_func, out = _named(schedule, schedules, 'schedule'), _named(optimizer, optimizers, 'optimizer'), new_run(out)
-    out.mkdir(parents=True, exist_ok=True)
-    save_split(dls.split, out/'split.csv')
+    fit, opt_func, run = _named(schedule, schedules, 'schedule'), _named(optimizer, optimizers, 'optimizer'), as_run(out)
+    if not resume: new_run(run.out)
+    run.keep_split(dls)
     meta = dict(stage='pretrain', epochs=epochs, lr=lr, schedule=schedule, optimizer=optimizer,
                 size=dls.train.size, bs=dls.train.bs, seed=dls.train.seed, photos=len(dls.train_ds))
-    kwargs['learner_kwargs'] = dict(opt_func=opt_func, path=out) | (kwargs.get('learner_kwargs') or {})
-    learn = colorize_learner(dls, cbs=[*L(cbs), CSVLogger('pretrain.csv'), SaveGenerator(out/'generator.safetensors', **meta)], **kwargs)
+    kwargs['learner_kwargs'] = dict(opt_func=opt_func, path=run.out) | (kwargs.get('learner_kwargs') or {})
+    cbs = [*L(cbs), SaveGenerator(run.out/'generator.safetensors', **meta), Checkpoints(run, resume, lr=lr, schedule=schedule, optimizer=optimizer)]
+    learn = colorize_learner(dls, cbs=cbs, **kwargs)
     with nullcontext() if progress else _plain_lines(learn): fit(learn, epochs, lr)
     return learn

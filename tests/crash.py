@@ -1,0 +1,59 @@
+"""python crash.py PHOTOS OUT KILLS SEED: a training that is killed KILLS times, at random moments, and goes on each time.
+Imports once and forks, so that a round takes a second; every other kill falls into the writing of a file."""
+import json, os, random, signal, sys, time
+import torch.nn.functional as F
+from colorize_fastai import adversarial, run as room
+from colorize_fastai.generator import unet_generator
+
+def net(cfg):
+    "A light net with BatchNorm, and dropout"
+    net = unet_generator('tf_efficientnet_lite0', pretrained=False, channels=(16, 8, 8, 8))
+    net.register_forward_hook(lambda m, i, o: F.dropout(o, .1, m.training))
+    return net
+
+def child(photos, out, die_writing=None):
+    "Train, or go on; `die_writing`: at so manieth file, in the middle of it"
+    adversarial._net, room.Run.share, fsync, n = net, 1e12, os.fsync, 0 # a checkpoint after every step
+    def _fsync(fd):
+        nonlocal n
+        n += 1
+        if n == die_writing:
+            os.ftruncate(fd, os.fstat(fd).st_size//2)
+            os.kill(os.getpid(), signal.SIGKILL)
+        fsync(fd)
+    os.fsync = _fsync
+    if 'arguments' in room.Run(out).config: return adversarial.resume(out, progress=False)
+    adversarial.train(photos, out, 'quick', size=32, bs=2, pretrain_epochs=2, adversarial_epochs=2, n_features=16, ema=.9, valid_pct=.25,
+                      num_workers=0, device='cpu', verbose=False, progress=False, every=3, minutes=0)
+
+def forked(*args):
+    pid = os.fork()
+    if pid: return pid
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        child(*args)
+        os._exit(0)
+    except BaseException:
+        import traceback; traceback.print_exc()
+        os._exit(1)
+
+def ended(pid): return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+if __name__ == '__main__':
+    photos, out, kills, seed = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    rng, done = random.Random(seed), []
+    start = time.time()
+    if kills == 0: sys.exit(ended(forked(photos, out)))
+    while len(done) < kills:
+        writing = rng.randint(1, 12) if len(done) % 2 else None
+        pid = forked(photos, out, writing)
+        if writing is None:
+            time.sleep(rng.uniform(.3, 4))
+            os.kill(pid, signal.SIGKILL)
+        code = ended(pid)
+        if code not in (0, -9): sys.exit(code)
+        if code == 0: break # it had come to its end
+        step = [f.name for f in room.Run(out).checkpoints()][-1:]
+        done.append(('writing' if writing else 'anywhere', *step))
+    print(json.dumps(done))
+    sys.exit(ended(forked(photos, out)))

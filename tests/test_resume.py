@@ -1,0 +1,237 @@
+"""Whatever ends a training, `resume` gives the very run that would have been."""
+import json, os, shutil, signal, subprocess, sys
+from pathlib import Path
+import pandas as pd, pytest, torch
+from colorize_fastai import adversarial, run as room
+from colorize_fastai.adversarial import EMA, AdversarialTrainer, SaveRun, resume, train
+from colorize_fastai.data import colorize_dls
+from colorize_fastai.discriminator import PatchDiscriminator
+from colorize_fastai.generator import pix2pix_generator
+from colorize_fastai.photo import read_rgb, sample_photos
+from colorize_fastai.run import Run, RunError, Stopped, load_checkpoint
+from colorize_fastai.weights import weights_info
+
+# ResNet18 has BatchNorm, the pix2pix U-Net dropout (at test, too, so that validation draws random numbers)
+SMALL = dict(name='quick', size=32, bs=2, encoder='resnet18', pretrained=False, valid_pct=.25, device='cpu', verbose=False, progress=False, every=4, minutes=0)
+KINDS = dict(
+    light=dict(pretrain_epochs=2, adversarial_epochs=2, num_workers=0),
+    workers=dict(pretrain_epochs=1, adversarial_epochs=2, num_workers=2),
+    dropout=dict(net='pix2pix', size=256, bs=3, pretrain_epochs=1, adversarial_epochs=1, num_workers=0, optimizer='adam', precision='fp32', ema=0))
+
+@pytest.fixture(scope='module')
+def photos(tmp_path_factory):
+    d = tmp_path_factory.mktemp('photos')
+    for k,f in list(sample_photos().items())[:3]:
+        for j in range(4): read_rgb(f).crop((20*j, 0, 20*j+160, 160)).resize((40, 40)).save(d/f'{k}{j}.png')
+    return d
+
+@pytest.fixture
+def every_step(monkeypatch): monkeypatch.setattr(Run, 'share', 1e12) # of the time: a checkpoint after every step
+
+def end(out):
+    "All that a run has come to: the state after its last step, and its measurements"
+    s = load_checkpoint(Run(out).checkpoints()[-1])
+    for r in s['rows'] + s['history']: r.pop('seconds')
+    rows = pd.read_csv(out/'metrics.csv', dtype=str).drop(columns='seconds')
+    return s, rows.to_csv(), {p.name: weights_info(p)['sha256'] for p in sorted(out.glob('*.safetensors'))}
+
+def differ(a, b, at=''):
+    "Where two states differ"
+    if isinstance(a, torch.Tensor): return [] if torch.equal(a, b) else [at]
+    if isinstance(a, dict): return [at] if a.keys() != b.keys() else sum((differ(a[k], b[k], f'{at}/{k}') for k in a), [])
+    if isinstance(a, (list, tuple)): return [at] if len(a) != len(b) else sum((differ(x, y, f'{at}/{i}') for i,(x,y) in enumerate(zip(a, b))), [])
+    return [] if a == b or a != a and b != b else [at]
+
+class Crash(BaseException): pass
+
+def crash_at(monkeypatch, n):
+    "The `n`-th batch from now on, of whichever stage, ends the process"
+    left = iter(range(n, -1, -1))
+    def step(f):
+        def _f(*args):
+            if not next(left): raise Crash
+            return f(*args)
+        return _f
+    monkeypatch.setattr(AdversarialTrainer, 'step', step(AdversarialTrainer.step))
+    monkeypatch.setattr(room.Run, 'due', step(room.Run.due))
+
+@pytest.fixture(scope='module')
+def whole(photos, tmp_path_factory):
+    "The end of each kind of run, uninterrupted"
+    done = {}
+    def _get(kind):
+        if kind not in done:
+            out = tmp_path_factory.mktemp(kind)/'run'
+            torch.rand(len(done)) # what happened before does not matter
+            done[kind] = end(train(photos, out, **{**SMALL, **KINDS[kind]}))
+        return done[kind]
+    return _get
+
+@pytest.mark.parametrize('kind,steps', [('light', (1, 3, 2)), ('light', (9, 4)), ('light', (12, 8)), ('workers', (2, 3, 7)), ('dropout', (2, 3))])
+def test_the_very_run(photos, whole, tmp_path, monkeypatch, every_step, kind, steps):
+    out = tmp_path/'run'
+    for i,n in enumerate(steps):
+        with monkeypatch.context() as m, pytest.raises(Crash):
+            crash_at(m, n)
+            torch.rand(i)
+            resume(out, progress=False) if i else train(photos, out, **{**SMALL, **KINDS[kind]})
+    resume(out, progress=False)
+    assert differ(whole(kind), end(out)) == []
+
+def crash(*args):
+    res = subprocess.run([sys.executable, Path(__file__).with_name('crash.py'), *map(str, args)], capture_output=True, text=True, timeout=1200,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'}) # a process that forks has no threads
+    assert res.returncode == 0, res.stderr[-3000:]
+    return json.loads(res.stdout) if res.stdout else None
+
+@pytest.mark.parametrize('kills,seed', [(5, 0), pytest.param(25, 1, marks=pytest.mark.slow)])
+def test_kill_9(photos, tmp_path, kills, seed):
+    crash(photos, tmp_path/'whole', 0, 0)
+    done = crash(photos, tmp_path/'killed', kills, seed)
+    assert len(done) >= min(kills, 3) and {'writing', 'anywhere'} == {how for how,*_ in done}
+    assert differ(end(tmp_path/'whole'), end(tmp_path/'killed')) == []
+    assert not list((tmp_path/'killed').rglob('.*.[0-9]*')) # nothing half written stays
+
+@pytest.fixture
+def tiny(monkeypatch):
+    "A generator so small that its checkpoints take no time"
+    monkeypatch.setattr(adversarial, '_net', lambda cfg: pix2pix_generator(noise_at_test=True, n_features=4, levels=4))
+
+TINY = {**SMALL, **dict(pretrain_epochs=2, adversarial_epochs=2, num_workers=0, n_features=8)}
+
+@pytest.mark.parametrize('where', ['epoch 1, batch 2', 'epoch 2, batch 4', 'epoch 2'])
+@pytest.mark.parametrize('stage', [1, 2])
+@pytest.mark.parametrize('sig', [signal.SIGINT, signal.SIGTERM])
+def test_signals_save_and_say_how_to_go_on(photos, tmp_path, monkeypatch, tiny, sig, stage, where):
+    "In the midst of an epoch, in its validation, at its end"
+    train(photos, tmp_path/'whole', **TINY)
+    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    calls, n = [0], dict(zip(('epoch 1, batch 2', 'epoch 2, batch 4', 'epoch 2'), (2, 9, 10)))[where] # batches of training and validation: 4 + 1 an epoch
+    def shoot(f):
+        def _f(self, *args):
+            calls[0] += 1
+            if calls[0] == n + (10 if stage == 2 else 0): os.kill(os.getpid(), sig)
+            return f(self, *args)
+        return _f
+    with monkeypatch.context() as m, pytest.raises(Stopped, match=f'--resume {tmp_path/"run"}'):
+        m.setattr(pix2pix := type(adversarial._net({})), 'forward', shoot(pix2pix.forward))
+        train(photos, tmp_path/'run', **{**TINY, 'every': 1000, 'minutes': 60})
+    assert {s: signal.getsignal(s) for s in before} == before
+    resume(tmp_path/'run', progress=False)
+    assert differ(end(tmp_path/'whole')[1:], end(tmp_path/'run')[1:]) == []
+
+def cut_off(photos, out, monkeypatch, n=13):
+    with monkeypatch.context() as m, pytest.raises(Crash):
+        m.setattr(Run, 'share', 1e12)
+        crash_at(m, n)
+        train(photos, out, **TINY)
+    return Run(out)
+
+@pytest.mark.parametrize('harm', ['cut', 'flip', 'empty'])
+def test_damaged_newest_is_passed_over(photos, tmp_path, monkeypatch, capsys, tiny, every_step, harm):
+    train(photos, tmp_path/'whole', **TINY)
+    newest = cut_off(photos, tmp_path/'run', monkeypatch).checkpoints()[-1]
+    raw = bytearray(newest.read_bytes())
+    if harm == 'flip': raw[len(raw)//2] ^= 4
+    newest.write_bytes(raw if harm == 'flip' else raw[:-1000] if harm == 'cut' else b'')
+    resume(tmp_path/'run', progress=False)
+    out = capsys.readouterr().out
+    assert f'{newest.name} is damaged' in out and out.count('going back to the one before') == 1
+    assert differ(end(tmp_path/'whole'), end(tmp_path/'run')) == []
+
+def test_disk_full(photos, tmp_path, monkeypatch, tiny, every_step):
+    "A file system of 16 MB, and something else that fills it"
+    disk = tmp_path/'disk'
+    disk.mkdir()
+    if subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=16m', 'tmpfs', disk], capture_output=True).returncode: pytest.skip('no permission to mount a file system')
+    try:
+        run = cut_off(photos, disk/'run', monkeypatch)
+        before = {f.name: f.read_bytes() for f in run.checkpoints()}
+        room_left = os.statvfs(disk).f_bavail*os.statvfs(disk).f_frsize
+        (disk/'ballast').write_bytes(bytes(room_left - 20_000))
+        with pytest.raises(RunError, match='No space left.*make room'): resume(disk/'run', progress=False)
+        assert {f.name: f.read_bytes() for f in run.checkpoints()} == before
+        assert not [f for f in (disk/'run').rglob('.*') if f.name != '.lock']
+        (disk/'ballast').unlink()
+        resume(disk/'run', progress=False)
+        train(photos, tmp_path/'whole', **TINY)
+        assert differ(end(tmp_path/'whole'), end(disk/'run')) == []
+    finally: subprocess.run(['umount', '-l', disk], check=True)
+
+def test_one_process_at_a_time(photos, tmp_path, monkeypatch, tiny):
+    run = cut_off(photos, tmp_path/'run', monkeypatch)
+    held = subprocess.Popen([sys.executable, '-c', f"from filelock import FileLock; l = FileLock({str(run.out/'.lock')!r}); l.acquire(); print('held', flush=True); input()"],
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert held.stdout.readline() == 'held\n'
+        with pytest.raises(RunError, match='in use by another process'): resume(run.out, progress=False)
+    finally: held.communicate('')
+    resume(run.out, progress=False)
+
+def test_photos_that_changed(photos, tmp_path, monkeypatch, tiny):
+    mine = tmp_path/'photos'
+    shutil.copytree(photos, mine)
+    run = cut_off(mine, tmp_path/'run', monkeypatch)
+    a, b, *_ = sorted(mine.glob('*.png'))
+    a.unlink()
+    shutil.copy(sorted(mine.glob('*.png'))[-1], b)
+    with pytest.raises(RunError, match=f'2 of 12.*{a.name}: missing.*{b.name}: .*bytes then.*--accept-changes'): resume(run.out, progress=False)
+    resume(run.out, accept=True, progress=False)
+    moved = tmp_path/'moved'
+    shutil.copytree(photos, mine, dirs_exist_ok=True)
+    again = cut_off(mine, tmp_path/'again', monkeypatch)
+    mine.rename(moved)
+    with pytest.raises(RunError, match='12 of 12'): resume(again.out, progress=False)
+    resume(again.out, moved, progress=False)
+
+def test_split_that_was_edited(photos, tmp_path, monkeypatch, tiny):
+    run = cut_off(photos, tmp_path/'run', monkeypatch)
+    f = run.out/'split.csv'
+    f.write_text(f.read_text().replace('False', 'True', 1))
+    with pytest.raises(RunError, match='has been edited'): resume(run.out, progress=False)
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(RunError, match='holds no training'): resume(tmp_path)
+
+def test_begun_is_not_begun_anew(photos, tmp_path, monkeypatch, tiny):
+    run = cut_off(photos, tmp_path/'run', monkeypatch)
+    with pytest.raises(ValueError, match='--resume'): train(photos, run.out, **TINY)
+
+def test_trainer_of_ones_own(photos, tmp_path, every_step, monkeypatch):
+    "In a notebook: the same three lines again, with resume=True"
+    def trainer(out, lr=2e-4):
+        dls = colorize_dls(photos, size=32, bs=2, valid_pct=.25, num_workers=0, device='cpu', verbose=False)
+        torch.manual_seed(0)
+        return AdversarialTrainer(pix2pix_generator(noise_at_test=True, n_features=4, levels=4), PatchDiscriminator(16, n_features=8), dls, lr=lr, precision='fp32', cbs=[EMA(.9), SaveRun(out)])
+    whole = trainer(tmp_path/'whole')
+    whole.fit(3, progress=False)
+    with monkeypatch.context() as m, pytest.raises(Crash):
+        crash_at(m, 9)
+        trainer(tmp_path/'run').fit(3, progress=False)
+    with pytest.raises(RunError, match='was begun with lr 0.0002'): trainer(tmp_path/'run', lr=1e-3).fit(3, progress=False, resume=True)
+    with pytest.raises(RunError, match='resume it'): trainer(tmp_path/'run').fit(3, progress=False)
+    again = trainer(tmp_path/'run')
+    again.fit(3, progress=False, resume=True)
+    for a,b in zip(whole.generator.state_dict().values(), again.generator.state_dict().values(), strict=True): assert torch.equal(a, b)
+    assert differ(end(tmp_path/'whole')[1:], end(tmp_path/'run')[1:]) == []
+
+def test_saving_and_sampling_change_nothing(photos, tmp_path, tiny):
+    "A checkpoint and a sample grid after every step, or none at all"
+    train(photos, tmp_path/'often', **{**TINY, 'every': 1, 'minutes': 0})
+    train(photos, tmp_path/'never', **{**TINY, 'every': 10**6, 'minutes': 10**6})
+    assert differ(end(tmp_path/'often')[1:], end(tmp_path/'never')[1:]) == []
+    assert len(list((tmp_path/'often'/'samples').iterdir())) > len(list((tmp_path/'never').glob('samples/*')))
+
+def test_more_epochs_than_were_planned(photos, tmp_path, tiny):
+    dls = colorize_dls(photos, size=32, bs=2, valid_pct=.25, num_workers=0, device='cpu', verbose=False)
+    def trainer(out):
+        torch.manual_seed(0)
+        return AdversarialTrainer(adversarial._net({}), PatchDiscriminator(16, n_features=8), dls, precision='fp32', cbs=[EMA(.9), SaveRun(out)])
+    trainer(tmp_path/'whole').fit(3, progress=False)
+    trainer(tmp_path/'run').fit(2, progress=False)
+    assert len(trainer(tmp_path/'run').fit(3, progress=False, resume=True)) == 3
+    assert differ(end(tmp_path/'whole')[1:], end(tmp_path/'run')[1:]) == []
+    on = trainer(tmp_path/'on')
+    on.fit(1, progress=False)
+    assert on.fit(1, progress=False).epoch.tolist() == [1, 2] # no resume: the trainer goes on from its average
+    assert pd.read_csv(tmp_path/'on'/'metrics.csv').epoch.tolist() == [1, 2]
