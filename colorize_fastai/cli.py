@@ -218,7 +218,7 @@ def colorize_train(
     try:
         _train(a)
         _picture(a)
-    except (ValueError, OSError) as e: _say(f'colorize-train: {" ".join(str(e).split())}')
+    except (ValueError, OSError, FloatingPointError) as e: _say(f'colorize-train: {" ".join(str(e).split())}')
     except KeyboardInterrupt as e:
         _say(f'colorize-train: {e}' if str(e) else f'colorize-train: stopped; colorize-train --resume {a.out} goes on from the last checkpoint')
         return 130

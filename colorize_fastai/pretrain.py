@@ -29,7 +29,7 @@ from torch.amp import GradScaler
 from .generator import unet_generator
 from .losses import _named
 from .metrics import train_metrics
-from .run import Run, RunError, as_run, laid_out, rng_state, set_rng_state
+from .run import Diverged, Run, RunError, all_finite, as_run, laid_out, rng_state, set_rng_state
 from .weights import save_weights
 
 # %% ../nbs/08_pretrain.ipynb #00000006
@@ -133,7 +133,7 @@ class Checkpoints(Callback):
 
     def __call__(self, event):
         try: return super().__call__(event)
-        except RunError as e: raise RunError(e.args[0].split('\n\t')[-1]) from None # without what fastai puts before it
+        except (RunError, Diverged) as e: raise type(e)(e.args[0].split('\n\t')[-1]) from None # without what fastai puts before it
 
 # %% ../nbs/08_pretrain.ipynb #0000001d
 @patch
@@ -183,11 +183,23 @@ def before_batch(self:Checkpoints):
 def after_batch(self:Checkpoints):
     if not self.active: return
     if self.training: self.batch += 1
+    if self.training and not self.train_iter % 100 and not all_finite(self.learn.smooth_loss): self.diverged()
     if self.dir.asked or self.training and self.dir.due(): self.save()
     if self.dir.asked: raise self.dir.stopped(f'epoch {self.epoch + 1}, batch {self.batch}')
 
 @patch
-def save(self:Checkpoints, score=None): self.dir.save('pretrain', self.train_iter, self.state(), score)
+def save(self:Checkpoints, score=None, **later):
+    state = {**self.state(), **later}
+    if not all_finite((state['model'], state['losses'])): self.diverged()
+    self.dir.save('pretrain', self.train_iter, state, score)
+
+@patch
+def diverged(self:Checkpoints):
+    "Go back to the last good state, and say so"
+    state = self.dir.latest('pretrain')
+    if state: self.load(state)
+    raise Diverged(f'the loss is no number any more, by step {self.train_iter}: lower lr, or take precision="fp32"; ' +
+                   (f'the net is back at step {state["train_iter"]}' if state else 'there was no checkpoint yet'))
 
 @patch
 def before_validate(self:Checkpoints): self.numbers = rng_state()
@@ -204,8 +216,7 @@ def after_epoch(self:Checkpoints):
     row['seconds'] = round(time.time() - rec.start_epoch, 1); row.pop('time', None)
     self.dir.log('pretrain', {k: v for k,v in row.items() if v is not None})
     if not (self.dir.due(True) or last or self.dir.asked): return
-    s = {**self.state(), 'epoch': self.epoch + 1, 'batch': 0, 'pass_': self.pass_ + 1}
-    self.dir.save('pretrain', self.train_iter, s, row.get('delta_e', row.get('valid_loss')))
+    self.save(row.get('delta_e', row.get('valid_loss')), epoch=self.epoch + 1, batch=0, pass_=self.pass_ + 1)
     if self.dir.asked and not last: raise self.dir.stopped(f'epoch {self.epoch + 1}')
 
 # %% ../nbs/08_pretrain.ipynb #0000001f
