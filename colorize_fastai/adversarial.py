@@ -171,6 +171,7 @@ def losses(self:AdversarialTrainer) -> dict:
     "Mean losses of this epoch so far; reading them waits for the device"
     return {k: v.item()/self.batch for k,v in self.sums.items()}
 
+# %% ../nbs/10_adversarial.ipynb #00000019
 @patch
 def _one_epoch(self:AdversarialTrainer):
     start = time.time()
@@ -207,7 +208,7 @@ def fit(self:AdversarialTrainer,
             self.cbs_now = []
     return self.history
 
-# %% ../nbs/10_adversarial.ipynb #0000001a
+# %% ../nbs/10_adversarial.ipynb #0000001b
 @patch(as_prop=True)
 def history(self:AdversarialTrainer) -> pd.DataFrame:
     "What was measured, a row an epoch"
@@ -225,7 +226,7 @@ def plot_history(self:AdversarialTrainer):
         if len(cols) > 1: ax.legend(cols, fontsize=8)
     if self.settings['gan'] == 'bce': axs[0].axhline(.6931, color='grey', ls='--', lw=1)
 
-# %% ../nbs/10_adversarial.ipynb #0000001c
+# %% ../nbs/10_adversarial.ipynb #0000001d
 def _words(row): return '  '.join(f'{k} {v:.4g}' for k,v in row.items())
 
 class Progress:
@@ -252,7 +253,7 @@ class Progress:
 
     def after_valid(self, t): print(f'{_words(t.rows[-1])}  {self.left(t)}', flush=True)
 
-# %% ../nbs/10_adversarial.ipynb #0000001e
+# %% ../nbs/10_adversarial.ipynb #0000001f
 @patch
 def state(self:AdversarialTrainer) -> dict:
     "All that the next step depends on"
@@ -279,7 +280,7 @@ def load_state(self:AdversarialTrainer, s:dict):
     self.sums = {k: v.to(self.dls.device) for k,v in s['sums'].items()}
     set_rng_state(s['numbers'])
 
-# %% ../nbs/10_adversarial.ipynb #0000001f
+# %% ../nbs/10_adversarial.ipynb #00000020
 class SaveRun:
     "Keep checkpoints, measurements and both nets in the run directory `out`, with `meta` and the settings in the headers; comes last"
     def __init__(self, out, **meta): self.run, self.meta = as_run(out), meta
@@ -318,7 +319,7 @@ class SaveRun:
         if not last: self.stop(t)
     def after_fit(self, t): self.run.close()
 
-# %% ../nbs/10_adversarial.ipynb #00000021
+# %% ../nbs/10_adversarial.ipynb #00000022
 def give_up(t, why):
     "Raise `Diverged`, with both nets back at the newest checkpoint"
     saver = next((cb for cb in t.cbs if isinstance(cb, SaveRun)), None)
@@ -330,6 +331,7 @@ def give_up(t, why):
     t.load_state(state)
     raise Diverged(f'{why} (step {now}); both nets are back at step {t.steps}, which {saver.run.out} holds')
 
+# %% ../nbs/10_adversarial.ipynb #00000023
 class Guard:
     "Stop a training that learns nothing any more"
     def __init__(self, every=100, won=.02, grey=.03, looks=3): self.every, self.won, self.grey, self.looks = every, won, grey, looks
@@ -351,7 +353,7 @@ class Guard:
         if ratio and ratio[-1] < self.grey and (late or max(ratio) > 3*self.grey):
             give_up(t, f'The generator has gone grey: its validation pictures have {ratio[-1]:.1%} of the colorfulness of the photos; lower lambda_l1, or start from other weights')
 
-# %% ../nbs/10_adversarial.ipynb #00000023
+# %% ../nbs/10_adversarial.ipynb #00000025
 class SampleGrid:
     "Every `every` steps: grey / ours / truth of the first `n` validation photos, into `folder` (None: shown)"
     def __init__(self, every=500, folder=None, n=6): self.every, self.folder, self.n = every, folder and Path(folder), n
@@ -366,7 +368,7 @@ class SampleGrid:
         plt.savefig(self.folder/f'{t.steps:07d}.jpg')
         plt.close()
 
-# %% ../nbs/10_adversarial.ipynb #00000025
+# %% ../nbs/10_adversarial.ipynb #00000027
 class EMA:
     "Average the generator's weights: `decay` of the average and 1 − `decay` of the weights, every step"
     def __init__(self, decay=.999): self.decay = decay
@@ -387,13 +389,13 @@ class EMA:
         for a,v in zip(self.avg, self.now(t), strict=True): a.data, v.data = v.data, a.data
         self.inside = not self.inside
 
-# %% ../nbs/10_adversarial.ipynb #00000027
+# %% ../nbs/10_adversarial.ipynb #00000029
 class ChannelsLast:
     "Both nets in channels-last memory"
     def before_fit(self, t):
         for net in (t.generator, t.discriminator): net.to(memory_format=torch.channels_last)
 
-# %% ../nbs/10_adversarial.ipynb #0000002f
+# %% ../nbs/10_adversarial.ipynb #00000031
 @delegates(AdversarialTrainer)
 def train_adversarial(
     dls: DataLoaders, # from `colorize_dls`
@@ -421,7 +423,7 @@ def train_adversarial(
     trainer.fit(epochs, progress, resume)
     return trainer
 
-# %% ../nbs/10_adversarial.ipynb #00000030
+# %% ../nbs/10_adversarial.ipynb #00000032
 def _keep_pretrained(out, resume=False):
     "Make `out` ready for stage 2; a generator of stage 1 in it stays under another name"
     out.mkdir(parents=True, exist_ok=True)
@@ -432,7 +434,7 @@ def _keep_pretrained(out, resume=False):
         f'{out} holds a generator that was trained adversarially: give another --out (from Python, out=), or move it away')
     shutil.copy(found, kept)
 
-# %% ../nbs/10_adversarial.ipynb #00000033
+# %% ../nbs/10_adversarial.ipynb #00000035
 _ours = dict(size=256, load_scale=1.25, resize='crop', bs=16, seed=42, net='unet', encoder='resnet18', decoder='light', pretrained=True, precision='auto',
              pretrain_epochs=20, lr=2e-3, schedule='one_cycle', optimizer='adamw',
              adversarial_epochs=10, adversarial_lr=2e-4, betas=(.5, .999), gan='bce', pixel='l1', lambda_l1=100., patch=70, n_features=48, ema=.999)
@@ -453,7 +455,7 @@ def preset(
     if unknown: raise ValueError(f'Unknown settings {unknown}: choose among {list(_ours)}')
     return {**PRESETS[name], **{k: v for k,v in kwargs.items() if v is not None}}
 
-# %% ../nbs/10_adversarial.ipynb #00000036
+# %% ../nbs/10_adversarial.ipynb #00000038
 def _net(cfg):
     "The generator that the settings describe"
     if cfg['net'] == 'pix2pix': return pix2pix_generator(noise_at_test=True)
@@ -471,7 +473,7 @@ def _stages(cfg):
     two = {k: cfg[k] for k in ('betas', 'gan', 'pixel', 'lambda_l1', 'patch', 'n_features', 'ema', 'precision')}
     return dict(epochs=cfg['pretrain_epochs'], **one), dict(epochs=cfg['adversarial_epochs'], lr=cfg['adversarial_lr'], **two)
 
-# %% ../nbs/10_adversarial.ipynb #00000037
+# %% ../nbs/10_adversarial.ipynb #00000039
 def train(
     source: str | Path | list, # photographs: a folder, files, … as for `colorize_dls`
     out: str | Path, # run directory, new
@@ -492,7 +494,7 @@ def train(
                  photos={k: str(Path(v).absolute()) if k in ('path', 'cache') and v else v for k,v in photos.items()})
     return _train(source, run, progress, begun, resume=False)
 
-# %% ../nbs/10_adversarial.ipynb #00000038
+# %% ../nbs/10_adversarial.ipynb #0000003a
 def _lasting(source, path=None):
     "`source` as config.json can hold it, true in every working folder"
     if isinstance(source, (str, Path)): return str(Path(source).absolute()) if Path(source).exists() else str(source)
@@ -516,7 +518,7 @@ def _train(source, run, progress, begun, resume, split=None):
 
 _dls_args = set(signature(colorize_dls).parameters) - {'source', 'load_size', *_ours}
 
-# %% ../nbs/10_adversarial.ipynb #0000003a
+# %% ../nbs/10_adversarial.ipynb #0000003c
 def resume(
     out: str | Path, # run directory
     source: str | Path | None = None, # where the photographs are now; None: where they were

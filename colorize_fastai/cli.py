@@ -197,6 +197,7 @@ def _picture(a):
     named = {'L1': start or first, 'L1+cGAN': run} if start or first.exists() else {'ours': run}
     if files: figure({k: Colorizer(v, a.device) for k,v in named.items()}, files, path=run/'results.png')
 
+# %% ../nbs/14_cli.ipynb #00000020
 def _check_resume(p, a):
     "`a.out` is the run, new or old; no setting comes with an old one"
     if not a.resume:
@@ -227,7 +228,7 @@ def colorize_train(
         return 0
     return 2
 
-# %% ../nbs/14_cli.ipynb #00000026
+# %% ../nbs/14_cli.ipynb #00000027
 _evaluate_about = '''Measure how well weights color a folder of color photographs, or how good another program's pictures of them are (--pred).
 
 Beside grey, and with --split beside two baselines that have learned nothing but the mean colors of the training photos,
@@ -259,7 +260,7 @@ def _evaluate_parser():
     add('--device', help="'cpu' or 'cuda' (default: the GPU if there is one)")
     return p
 
-# %% ../nbs/14_cli.ipynb #00000028
+# %% ../nbs/14_cli.ipynb #00000029
 def _evaluated(a):
     "The photos to measure on, and those to fit baselines on (none without a split)"
     from colorize_fastai.photo import photo_files
@@ -284,7 +285,7 @@ def _trained_on(a, files):
     n = len({_rel(f, a.folder) for f in files} & set(split.file[~split.is_valid]))
     if n: _say(f'{n} of the {len(files)} photos were trained on: --split {log} leaves them out')
 
-# %% ../nbs/14_cli.ipynb #00000029
+# %% ../nbs/14_cli.ipynb #0000002a
 def _stranger_for(a, ours, device):
     "The judge that was asked for, or one that the weights do not hold; None if it cannot be had"
     from colorize_fastai.evaluate import DEFAULT_JUDGES, Judge, _stranger
@@ -313,7 +314,7 @@ def _evaluate(a):
     for why in df.attrs['skipped'].values(): _say(f'skipped {why}')
     return {k: rows[k] for k in ('ours', 'pictures') if k in rows},files,df
 
-# %% ../nbs/14_cli.ipynb #0000002a
+# %% ../nbs/14_cli.ipynb #0000002b
 def _write_evaluation(a, shown, files, df):
     "Print the table, and write the files that were asked for"
     import json

@@ -187,6 +187,7 @@ def after_batch(self:Checkpoints):
     if self.dir.asked or self.training and self.dir.due(): self.save()
     if self.dir.asked: raise self.dir.stopped(f'epoch {self.epoch + 1}, batch {self.batch}')
 
+# %% ../nbs/08_pretrain.ipynb #0000001f
 @patch
 def save(self:Checkpoints, score=None, **later):
     state = {**self.state(), **later}
@@ -201,6 +202,7 @@ def diverged(self:Checkpoints):
     raise Diverged(f'the loss is no number any more, by step {self.train_iter}: lower lr, or take precision="fp32"; ' +
                    (f'the net is back at step {state["train_iter"]}' if state else 'there was no checkpoint yet'))
 
+# %% ../nbs/08_pretrain.ipynb #00000020
 @patch
 def before_validate(self:Checkpoints): self.numbers = rng_state()
 @patch
@@ -219,7 +221,7 @@ def after_epoch(self:Checkpoints):
     self.save(row.get('delta_e', row.get('valid_loss')), epoch=self.epoch + 1, batch=0, pass_=self.pass_ + 1)
     if self.dir.asked and not last: raise self.dir.stopped(f'epoch {self.epoch + 1}')
 
-# %% ../nbs/08_pretrain.ipynb #0000001f
+# %% ../nbs/08_pretrain.ipynb #00000021
 def new_run(
     out: str | Path, # run directory
 ) -> Path: # `out`
@@ -238,7 +240,7 @@ def _plain_lines(learn):
 optimizers = dict(adamw=Adam, adam=partial(OptimWrapper, opt=torch.optim.Adam)) # fastai's Adam is an AdamW
 schedules = dict(one_cycle=lambda learn,n,lr: learn.fit_one_cycle(n, slice(lr*.3, lr)), flat=lambda learn,n,lr: learn.fit(n, lr))
 
-# %% ../nbs/08_pretrain.ipynb #00000020
+# %% ../nbs/08_pretrain.ipynb #00000022
 @delegates(colorize_learner)
 def pretrain(
     dls: DataLoaders, # from `colorize_dls`
