@@ -465,6 +465,7 @@ def _net(cfg):
 def _stages(cfg):
     "(arguments of `pretrain`, of `train_adversarial`), once they are known to be right"
     if min(cfg['pretrain_epochs'], cfg['adversarial_epochs']) < 0: raise ValueError('epochs must be 0 (leave the stage out) or more')
+    if not cfg['pretrain_epochs'] + cfg['adversarial_epochs']: raise ValueError('Nothing to do: both stages have 0 epochs')
     for name, known, kind in ((cfg['schedule'], schedules, 'schedule'), (cfg['optimizer'], optimizers, 'optimizer')): _named(name, known, kind)
     gan_loss(cfg['gan']), pixel_loss(cfg['pixel'])
     side = PatchDiscriminator(cfg['patch']).min_side
@@ -488,7 +489,6 @@ def train(
     photos = {k: kwargs.pop(k) for k in set(kwargs) & _dls_args}
     cfg, run = preset(name, **kwargs), Run(new_run(out), minutes)
     if generator: cfg['pretrain_epochs'] = 0
-    if not cfg['pretrain_epochs'] + cfg['adversarial_epochs']: raise ValueError('Nothing to do: both stages have 0 epochs')
     if run.checkpoints(): raise RunError(f'{out} holds a training that was begun: resume it (colorize-train --resume {out}), or give another folder')
     begun = dict(source=_lasting(source, photos.get('path')), cfg=cfg, generator=generator and _lasting(generator), every=every, minutes=minutes,
                  photos={k: str(Path(v).absolute()) if k in ('path', 'cache') and v else v for k,v in photos.items()})

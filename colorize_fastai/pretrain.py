@@ -49,9 +49,13 @@ class DevicePrecision(MixedPrecision):
     "fastai's `MixedPrecision` on whichever device the data is on"
     def before_fit(self):
         kind, dtype = self.dls.device.type, precisions[self.amp_mode.value]
-        torch.set_autocast_enabled(kind, False) # an interrupt in the middle of a batch leaves it on
-        self.autocast = torch.autocast(kind, dtype=dtype)
+        self.autocast, self.entered = torch.autocast(kind, dtype=dtype), False
         self.learn.scaler, self.scales = GradScaler(kind, enabled=dtype == torch.float16), L() # only fp16 needs scaling
+
+    def before_batch(self): self.autocast.__enter__(); self.entered = True
+    def after_loss(self): self.autocast.__exit__(None, None, None); self.entered = False
+    def close(self): # an interrupt in the middle of a batch would leave autocast on, and with it its copies of weights, which then grow old
+        if self.entered: self.after_loss()
 
 class ChannelsLastBatch(Callback):
     "Keep net and input in channels-last memory, which convolutions prefer"
@@ -142,7 +146,7 @@ def state(self:Checkpoints) -> dict:
     rec, opt = self.learn.recorder, self.opt.state_dict()
     return dict(like=self.like, epoch=self.epoch, batch=self.batch, pass_=self.pass_, pct_train=self.pct_train, train_iter=self.train_iter,
         model=self.model.state_dict(), opt={k: v if isinstance(v, dict) else [dict(o) for o in v] for k,v in opt.items()},
-        scaler=self.learn.scaler.state_dict() if hasattr(self.learn, 'scaler') else {}, numbers=self.numbers or rng_state(),
+        scaler=self.learn.scaler.state_dict() if getattr(self.learn, 'scaler', None) else {}, numbers=self.numbers or rng_state(),
         smooth=(rec.smooth_loss.count, rec.smooth_loss.val), lrs=rec.lrs, iters=rec.iters,
         losses=torch.stack([o.as_subclass(torch.Tensor).cpu() for o in rec.losses]) if rec.losses else None, values=[list(o) for o in rec.values])
 

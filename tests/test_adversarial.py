@@ -297,10 +297,10 @@ def test_run_directory(dls, tmp_path):
     torch.manual_seed(0)
     t = train_adversarial(dls, small_unet(), tmp_path/'run', epochs=2, patch=16, n_features=8, every=3, precision='fp32', progress=False, gan='lsgan')
     assert t.discriminator.net[0][0].out_channels == 8
-    names = {p.relative_to(tmp_path/'run').as_posix() for p in (tmp_path/'run').rglob('*.*')}
-    assert names == {'generator.safetensors', 'discriminator.safetensors', 'adversarial.csv', 'split.csv'} | {
+    names = {p.relative_to(tmp_path/'run').as_posix() for p in (tmp_path/'run').rglob('*.*') if p.suffix != '.ckpt' and p.name != '.lock'}
+    assert names == {'generator.safetensors', 'discriminator.safetensors', 'metrics.csv', 'split.csv', 'config.json'} | {
         f'samples/{i:07d}.jpg' for i in range(3, 2*len(dls.train) + 1, 3)}
-    assert len(pd.read_csv(tmp_path/'run'/'adversarial.csv')) == 2
+    assert len(pd.read_csv(tmp_path/'run'/'metrics.csv')) == 2
     info = weights_info(tmp_path/'run')
     assert (info['stage'], info['epoch'], info['gan'], info['lambda_l1'], info['photos']) == ('adversarial', 2, 'lsgan', 100, len(dls.train_ds))
     for net, back in ((t.generator, load_generator(tmp_path/'run')), (t.discriminator, load_net(tmp_path/'run'/'discriminator.safetensors'))):
@@ -335,12 +335,12 @@ TINY = dict(size=32, bs=4, encoder='resnet18', pretrained=False, pretrain_epochs
 def test_train_from_weights_leaves_stage_1_out(dls, tmp_path):
     start = save_weights(small_unet(), tmp_path/'one.safetensors', stage='pretrain')
     run = train(dls.root, tmp_path/'run', generator=start, **TINY)
-    assert not (run/'pretrain.csv').exists() and weights_info(run)['args'] == weights_info(start)['args']
+    assert set(pd.read_csv(run/'metrics.csv').stage) == {'adversarial'} and weights_info(run)['args'] == weights_info(start)['args']
     assert weights_info(run)['sha256'] != weights_info(start)['sha256']
 
 def test_train_stage_1_alone(dls, tmp_path):
     run = train(dls.root, tmp_path/'run', **{**TINY, 'adversarial_epochs': 0})
-    assert sorted(p.name for p in run.iterdir()) == ['generator.safetensors', 'pretrain.csv', 'split.csv']
+    assert sorted(p.name for p in run.iterdir() if p.name != '.lock') == ['checkpoints', 'config.json', 'generator.safetensors', 'metrics.csv', 'split.csv']
 
 def test_train_pix2pix(dls, tmp_path):
     "From scratch, without stage 1, with the noise on"

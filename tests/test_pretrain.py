@@ -55,10 +55,13 @@ def test_an_interrupt_leaves_no_autocast_behind(dls):
     learn2 = colorize_learner(dls, metrics=[], precision='bf16', **NET)
     quiet_fit(learn2, 1)
     assert not torch.is_autocast_enabled('cpu')
+    deep = torch.autocast_increment_nesting() # as long as one is open, its copies of the weights are used, however old
+    torch.autocast_decrement_nesting()
+    assert deep == 1
 
 def test_run_directory(dls, tmp_path, capsys):
     learn = pretrain(dls, tmp_path/'run', epochs=2, progress=False, metrics=[], **NET)
-    log = pd.read_csv(tmp_path/'run'/'pretrain.csv')
+    log = pd.read_csv(tmp_path/'run'/'metrics.csv')
     assert len(log) == 2 and log.valid_loss.notna().all()
     info = weights_info(tmp_path/'run')
     assert (info['epoch'], info['epochs'], info['size'], info['photos']) == (2, 2, 64, len(dls.train_ds))

@@ -1,4 +1,6 @@
 "The command colorize-train, as people call it."
+import signal, subprocess, sys
+from pathlib import Path
 import pandas as pd, pytest, torch
 from PIL import Image
 from colorize_fastai.photo import read_rgb, sample_photos
@@ -23,11 +25,11 @@ def test_both_stages_leave_a_run(command, folder, tmp_path):
     assert res.returncode == 0, res.stderr
     assert '9 photos: 6 to train on, 3 to validate on' in res.stdout and 'broken.jpg' in res.stdout and str(run) in res.stdout
     assert 'Traceback' not in res.stderr and '\x1b' not in res.stdout
-    assert sorted(p.name for p in run.iterdir()) == ['adversarial.csv', 'discriminator.safetensors',
-        'generator.safetensors', 'pretrain.csv', 'pretrained.safetensors', 'results.png', 'split.csv']
-    log = pd.read_csv(run/'pretrain.csv')
+    assert sorted(p.name for p in run.iterdir() if p.name != '.lock') == ['checkpoints', 'config.json', 'discriminator.safetensors',
+        'generator.safetensors', 'metrics.csv', 'pretrained.safetensors', 'results.png', 'split.csv']
+    log = pd.read_csv(run/'metrics.csv').query('stage == "pretrain"')
     assert len(log) == 2 and {'train_loss', 'valid_loss', 'psnr', 'ssim', 'delta_e', 'color_ratio'} <= set(log.columns)
-    assert len(pd.read_csv(run/'adversarial.csv')) == 1
+    assert pd.read_csv(run/'metrics.csv').stage.tolist() == ['pretrain', 'pretrain', 'adversarial']
     assert weights_info(run/'pretrained.safetensors')['epoch'] == 2 and weights_info(run)['epoch'] == 1 and load_generator(run)(torch.zeros(1, 1, 20, 30)).shape == (1, 2, 20, 30)
     assert Image.open(run/'results.png').width > 300
     out = command('colorize', sample_photos(grey=True)['coins'], '-o', tmp_path/'out', '--weights', run)
@@ -59,3 +61,26 @@ def test_mistakes_are_one_line(folder, tmp_path, capsys, args, says):
     err = capsys.readouterr().err.strip().splitlines()
     assert len(err) == 1 and err[0].startswith('colorize-train: ') and says in err[0], err
     assert not (tmp_path/'run'/'generator.safetensors').exists()
+
+def test_resume_from_the_shell(command, folder, tmp_path):
+    "Ctrl-C in the midst of it, and on; then once more, when there is nothing left to do"
+    run, args = tmp_path/'run', [*SMALL, '--pretrain-epochs', '2', '--adversarial-epochs', '30', '--valid-pct', '.3', '--checkpoint-minutes', '0']
+    p = subprocess.Popen([Path(sys.executable).with_name('colorize-train'), folder, '--out', run, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in p.stdout:
+        if line.startswith('epoch 1  d '): break # in stage 2
+    p.send_signal(signal.SIGTERM)
+    _, err = p.communicate(timeout=120)
+    assert p.returncode == 130 and f'and saved: colorize-train --resume {run}' in err and 'Traceback' not in err
+    done = len(pd.read_csv(run/'metrics.csv'))
+    p = subprocess.Popen([Path(sys.executable).with_name('colorize-train'), '--resume', run], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    first = next(line for line in p.stdout if line.startswith('epoch'))
+    assert first.startswith(f'epoch {done - 2 + 1}  d ')
+    p.send_signal(signal.SIGINT)
+    p.communicate(timeout=120)
+    assert p.returncode == 130
+
+def test_resume_wants_no_settings(capsys):
+    from colorize_fastai.cli import colorize_train
+    for args, says in ((['--resume', 'run', '--lr', '1', '--out', 'x'], '--out, --lr'), (['folder'], '--out RUN'), ([], 'FOLDER')):
+        with pytest.raises(SystemExit): colorize_train(args)
+        assert says in capsys.readouterr().err
