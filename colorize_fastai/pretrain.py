@@ -201,9 +201,9 @@ def save(self:Checkpoints, score=None, **later):
 @patch
 def diverged(self:Checkpoints):
     "Go back to the last good state, and say so"
-    state = self.dir.latest('pretrain')
+    state, now = self.dir.latest('pretrain'), self.train_iter
     if state: self.load(state)
-    raise Diverged(f'the loss is no number any more, by step {self.train_iter}: lower lr, or take precision="fp32"; ' +
+    raise Diverged(f'the loss is no number any more, by step {now}: lower lr, or take precision="fp32"; ' +
                    (f'the net is back at step {state["train_iter"]}' if state else 'there was no checkpoint yet'))
 
 # %% ../nbs/08_pretrain.ipynb #00000020
