@@ -1,4 +1,4 @@
-"""python crash.py PHOTOS OUT KILLS SEED: a training that is killed KILLS times, at random moments, and goes on each time.
+"""python crash.py PHOTOS OUT EPOCHS KILLS SEED: a training of EPOCHS in each stage that is killed KILLS times, at random moments, and goes on each time.
 Imports once and forks, so that a round takes a second; every other kill falls into the writing of a file."""
 import json, os, random, signal, sys, time
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ def net(cfg):
     net.register_forward_hook(lambda m, i, o: F.dropout(o, .1, m.training))
     return net
 
-def child(photos, out, die_writing=None):
+def child(photos, out, epochs, die_writing=None):
     "Train, or go on; `die_writing`: at so manieth file, in the middle of it"
     adversarial._net, room.Run.share, fsync, n = net, 1e12, os.fsync, 0 # a checkpoint after every step
     def _fsync(fd):
@@ -23,7 +23,7 @@ def child(photos, out, die_writing=None):
         fsync(fd)
     os.fsync = _fsync
     if 'arguments' in room.Run(out).config: return adversarial.resume(out, progress=False)
-    adversarial.train(photos, out, 'quick', size=32, bs=2, pretrain_epochs=2, adversarial_epochs=2, n_features=16, ema=.9, valid_pct=.25,
+    adversarial.train(photos, out, 'quick', size=32, bs=2, pretrain_epochs=epochs, adversarial_epochs=epochs, n_features=16, ema=.9, valid_pct=.25,
                       num_workers=0, device='cpu', verbose=False, progress=False, every=3, minutes=0)
 
 def forked(*args):
@@ -40,15 +40,13 @@ def forked(*args):
 def ended(pid): return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 if __name__ == '__main__':
-    photos, out, kills, seed = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    photos, out, epochs, kills, seed = *sys.argv[1:3], *map(int, sys.argv[3:])
     rng, done = random.Random(seed), []
-    start = time.time()
-    if kills == 0: sys.exit(ended(forked(photos, out)))
     while len(done) < kills:
         writing = rng.randint(1, 12) if len(done) % 2 else None
-        pid = forked(photos, out, writing)
+        pid = forked(photos, out, epochs, writing)
         if writing is None:
-            time.sleep(rng.uniform(.3, 4))
+            time.sleep(rng.uniform(.3, 2.5))
             os.kill(pid, signal.SIGKILL)
         code = ended(pid)
         if code not in (0, -9): sys.exit(code)
@@ -56,4 +54,4 @@ if __name__ == '__main__':
         step = [f.name for f in room.Run(out).checkpoints()][-1:]
         done.append(('writing' if writing else 'anywhere', *step))
     print(json.dumps(done))
-    sys.exit(ended(forked(photos, out)))
+    sys.exit(ended(forked(photos, out, epochs)))
