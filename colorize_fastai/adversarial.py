@@ -9,14 +9,15 @@ __all__ = ['events', 'PRESETS', 'frozen', 'same_modes', 'AdversarialTrainer', 'P
            'SampleGrid', 'EMA', 'ChannelsLast', 'train_adversarial', 'preset', 'train', 'resume']
 
 # %% ../nbs/10_adversarial.ipynb #00000003
-import shutil, sys, time
-from contextlib import contextmanager
+import os, shutil, sys, time
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 import matplotlib.pyplot as plt, pandas as pd, torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState, is_initialized
+from accelerate.utils.memory import should_reduce_batch_size
 from fastai.data.core import DataLoaders
 from fastai.torch_core import set_seed
 from fastcore.basics import patch
@@ -27,13 +28,15 @@ from fastprogress.fastprogress import format_time, progress_bar
 from torch import nn, Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from .color import from_L_ab
-from .data import _sources, colorize_dls
+from .data import _device, _processes, _sources, colorize_dls
 from .discriminator import PatchDiscriminator
 from .generator import pix2pix_generator, unet_generator
 from .losses import _named, gan_loss, pixel_loss
 from .metrics import scores
-from .pretrain import best_precision, new_run, optimizers, precisions, pretrain, schedules
-from .run import Diverged, Run, RunError, all_finite, as_run, laid_out, rng_state, same_numbers, set_rng_state
+from .pretrain import (average_statistics, best_precision, check_micro_bs, fitting_bs, new_run, no_room, no_trace, optimizers, precisions, pretrain,
+    schedules, shared, unsynced)
+from .run import (Diverged, Run, RunError, all_finite, as_run, averaged, by_main, gathered, laid_out, rank, rng_state, same_numbers, set_rng_state,
+    world_size, writing)
 from .weights import load_generator, save_weights, weights_info
 
 # %% ../nbs/10_adversarial.ipynb #00000006
@@ -67,10 +70,8 @@ def _accelerator(device, precision):
     if precision == 'auto': precision = best_precision(device)
     if precision not in precisions: raise ValueError(f"Unknown precision {precision!r}: choose one of {['auto', *precisions]}")
     if is_initialized() and (AcceleratorState().mixed_precision, AcceleratorState().device.type) != (_modes[precision], device.type):
-        AcceleratorState._reset_state(reset_partial_state=True)
-    acc = Accelerator(mixed_precision=_modes[precision], cpu=device.type == 'cpu')
-    if acc.num_processes > 1: raise ValueError(f'Got {acc.num_processes} processes, but this trainer runs in one: start it without a launcher')
-    return acc, precision
+        AcceleratorState._reset_state(reset_partial_state=_processes()[1] == 1)
+    return Accelerator(mixed_precision=_modes[precision], cpu=device.type == 'cpu'), precision
 
 # %% ../nbs/10_adversarial.ipynb #0000000d
 events = ('before_fit', 'after_step', 'before_sample', 'after_sample', 'before_valid', 'after_valid_batch', 'after_valid', 'after_epoch', 'after_fit')
@@ -96,11 +97,14 @@ class AdversarialTrainer:
         lr: float = 2e-4, # learning rate of both nets
         betas: tuple = (.5, .999), # Adam's, for both nets
         precision: str = 'auto', # 'fp32', 'bf16', 'fp16', or 'auto': the best that the device has
+        micro_bs: int | str | None = None, # photos that go through the nets at a time, while gradients add up; 'auto': as many as fit; None: the batch
         cbs: list | None = None, # callbacks
     ):
+        check_micro_bs(micro_bs)
         self.acc, precision = _accelerator(dls.device, precision)
         self.settings = dict(lambda_l1=lambda_l1, gan=gan, pixel=pixel, lr=lr, betas=list(betas), precision=precision)
         self.generator, self.discriminator, self.dls, self.lambda_l1 = generator.to(dls.device), discriminator.to(dls.device), dls, lambda_l1
+        self.G, self.D, self.micro_bs = self.generator, self.discriminator, micro_bs
         (self.d_loss, self.g_loss), self.distance = gan_loss(gan), pixel_loss(pixel)
         self.g_opt, self.d_opt = self.acc.prepare(*[torch.optim.Adam(net.parameters(), lr, betas) for net in (generator, discriminator)])
         self.epoch = self.batch = self.steps = 0
@@ -111,41 +115,69 @@ class AdversarialTrainer:
             f'one has set the process to {self.acc.mixed_precision!r}: make the trainer anew')
         return self.acc.autocast()
 
-    def _learn(self, opt, loss):
-        opt.zero_grad()
-        self.acc.backward(loss)
-        opt.step()
+    def parts(self, net, *xs):
+        "The parts of a batch; what `net` learns from all but the last waits for the last"
+        n, m = len(xs[0]), self.micro_bs or len(xs[0])
+        whole = n if world_size() == 1 else self.dls.train.bs/world_size()
+        for i in range(0, n, m):
+            part = xs if n <= m else [x[i:i+m] for x in xs]
+            self.share = len(part[0])/whole
+            with unsynced(net, i + m < n): yield part
 
 # %% ../nbs/10_adversarial.ipynb #00000011
 @patch
 def step(self:AdversarialTrainer, L:Tensor, ab:Tensor) -> dict:
     "Learn from one batch; `d`, the discriminator's loss, `gan` and the distance by its name (before λ), the generator's"
-    with self.autocast(): fake = self.generator(L)
-    return {**self.d_step(L, ab, fake), **self.g_step(L, ab, fake)}
+    fake = self.paint(L)
+    losses = averaged({**self.d_step(L, ab, fake), **self.g_step(L, ab, fake)})
+    for net in (self.generator, self.discriminator): average_statistics(net)
+    return losses
 
+@patch
+def paint(self:AdversarialTrainer, L:Tensor) -> Tensor:
+    "ab of `L`, to learn from; without a gradient if the batch comes in parts"
+    if len(L) <= (self.micro_bs or len(L)):
+        with self.autocast(): return self.G(L)
+    with torch.no_grad(), frozen(self.generator), same_numbers(), self.autocast(): return torch.cat([self.generator(l) for l in L.split(self.micro_bs)])
+
+# %% ../nbs/10_adversarial.ipynb #00000012
 @patch
 def d_step(self:AdversarialTrainer, L:Tensor, ab:Tensor, fake:Tensor) -> dict:
     "The discriminator's step: `ab` is real, `fake` is not; the generator does not hear of it"
-    with self.autocast(): real_logits, fake_logits = self.discriminator(L, ab), self.discriminator(L, fake.detach())
-    loss = self.d_loss(real_logits.float(), fake_logits.float())
-    self._learn(self.d_opt, loss)
-    return dict(d=loss.detach())
+    self.d_opt.zero_grad()
+    total = 0
+    for l,real,f in self.parts(self.D, L, ab, fake.detach()):
+        with self.autocast(): real_logits, fake_logits = self.D(l, real), self.D(l, f)
+        loss = self.d_loss(real_logits.float(), fake_logits.float())*self.share
+        self.acc.backward(loss)
+        total = total + loss.detach()
+    self.d_opt.step()
+    return dict(d=total)
 
 @patch
 def g_step(self:AdversarialTrainer, L:Tensor, ab:Tensor, fake:Tensor) -> dict:
     "The generator's step: be taken for real, and stay near `ab`; the discriminator stays as it is"
-    with frozen(self.discriminator):
-        with self.autocast(): logits = self.discriminator(L, fake)
-        gan, distance = self.g_loss(logits.float()), self.distance(fake.float(), ab)
-        self._learn(self.g_opt, gan + self.lambda_l1*distance)
-    return {'gan': gan.detach(), self.settings['pixel']: distance.detach()}
+    self.g_opt.zero_grad()
+    total = torch.zeros(2, device=L.device)
+    for l,real,f in self.parts(self.G, L, ab, fake):
+        with frozen(self.discriminator):
+            with self.autocast():
+                if not fake.requires_grad: f = self.G(l)
+                logits = self.discriminator(l, f)
+            gan, distance = self.g_loss(logits.float())*self.share, self.distance(f.float(), real)*self.share
+            self.acc.backward(gan + self.lambda_l1*distance)
+        total = total + torch.stack([gan, distance]).detach()
+    self.g_opt.step()
+    return dict(zip(('gan', self.settings['pixel']), total))
 
-# %% ../nbs/10_adversarial.ipynb #00000016
+# %% ../nbs/10_adversarial.ipynb #00000017
 @patch
 @torch.no_grad()
 def predict(self:AdversarialTrainer, L:Tensor) -> Tensor:
     "ab of `L` in evaluation mode, in float32"
-    with same_modes(self.generator), same_numbers(), self.autocast(): return self.generator.eval()(L).float()
+    with same_modes(self.generator), same_numbers(), self.autocast():
+        self.generator.eval()
+        return torch.cat([self.generator(l).float() for l in L.split(self.micro_bs or len(L))])
 
 @patch
 @torch.no_grad()
@@ -157,11 +189,13 @@ def validate(self:AdversarialTrainer) -> dict:
         new = dict(valid_l1=(pred - ab).abs().mean((1, 2, 3)), **scores(from_L_ab(L, pred), from_L_ab(L, ab)))
         sums, n = {k: v.sum() + sums.get(k, 0) for k,v in new.items()}, n + len(L)
         self._call('after_valid_batch')
+    all_ = gathered((n, {k: v.item() for k,v in sums.items()})) # a process may have had no photo in the last batch, or none at all
+    n, sums = sum(n for n,_ in all_), {k: sum(s.get(k, 0.) for _,s in all_) for k in all_[0][1]}
     if not n: return {}
     ratio = sums.pop('colorfulness')/sums.pop('colorfulness_true')
-    return {**{k: v.item()/n for k,v in sums.items()}, 'color_ratio': ratio.item()}
+    return {**{k: v/n for k,v in sums.items()}, 'color_ratio': ratio}
 
-# %% ../nbs/10_adversarial.ipynb #00000018
+# %% ../nbs/10_adversarial.ipynb #00000019
 @patch
 def _call(self:AdversarialTrainer, event):
     for cb in self.cbs_now: getattr(cb, event, lambda t: None)(self)
@@ -171,7 +205,7 @@ def losses(self:AdversarialTrainer) -> dict:
     "Mean losses of this epoch so far; reading them waits for the device"
     return {k: v.item()/self.batch for k,v in self.sums.items()}
 
-# %% ../nbs/10_adversarial.ipynb #00000019
+# %% ../nbs/10_adversarial.ipynb #0000001a
 @patch
 def _one_epoch(self:AdversarialTrainer):
     start = time.time()
@@ -199,16 +233,41 @@ def fit(self:AdversarialTrainer,
     "Train, validate after every epoch, and leave both nets in the modes in which they came"
     if resume and not any(isinstance(cb, SaveRun) for cb in self.cbs): raise ValueError('resume needs the callback SaveRun(folder), which knows from where')
     self.until, self.resume, self.cbs_now = n_epochs if resume else self.epoch + n_epochs, resume, [*self.cbs, Progress(progress)]
+    full = False
     with same_modes(self.generator, self.discriminator):
         self._call('before_fit')
         try:
+            if self.micro_bs == 'auto': self.micro_bs = self.fitting()
+            self.G, self.D = shared(self.generator), shared(self.discriminator)
             while self.epoch < self.until: self._one_epoch()
+        except RuntimeError as e:
+            if not should_reduce_batch_size(e): raise
+            full = True
         finally:
             self._call('after_fit')
-            self.cbs_now = []
+            self.G, self.D, self.cbs_now = self.generator, self.discriminator, []
+    if full: raise no_room(self.dls, self.micro_bs, self.fitting() if world_size() == 1 else None) # the error is gone, and what it held in memory
     return self.history
 
-# %% ../nbs/10_adversarial.ipynb #0000001b
+@patch
+def fitting(self:AdversarialTrainer) -> int:
+    "How many photos at a time fit"
+    opts = self.g_opt, self.d_opt
+    def trial(L, ab):
+        self.g_opt = self.d_opt = SimpleNamespace(zero_grad=lambda: None, step=lambda: None) # gradients, but no step
+        try:
+            with no_trace(self.generator, self.discriminator):
+                fake = self.paint(L)
+                self.d_step(L, ab, fake), self.g_step(L, ab, fake)
+        finally: self.g_opt, self.d_opt = opts
+    micro_bs, self.micro_bs = self.micro_bs, None
+    n_state = 0 if self.g_opt.state else 2*sum(p.numel() for net in (self.generator, self.discriminator) for p in net.parameters())
+    try: n = fitting_bs(trial, self.dls, n_state)
+    finally: self.micro_bs = micro_bs
+    if not n: raise no_room(self.dls, self.micro_bs, 0)
+    return n
+
+# %% ../nbs/10_adversarial.ipynb #0000001c
 @patch(as_prop=True)
 def history(self:AdversarialTrainer) -> pd.DataFrame:
     "What was measured, a row an epoch"
@@ -226,11 +285,11 @@ def plot_history(self:AdversarialTrainer):
         if len(cols) > 1: ax.legend(cols, fontsize=8)
     if self.settings['gan'] == 'bce': axs[0].axhline(.6931, color='grey', ls='--', lw=1)
 
-# %% ../nbs/10_adversarial.ipynb #0000001d
+# %% ../nbs/10_adversarial.ipynb #0000001e
 def _words(row): return '  '.join(f'{k} {v:.4g}' for k,v in row.items())
 
 class Progress:
-    "A progress bar, or plain lines"
+    "A progress bar, or plain lines; of several processes, the main one's"
     def __init__(self, bar=None): self.bar = (IN_NOTEBOOK or sys.stdout.isatty()) if bar is None else bar
     def before_fit(self, t):
         self.n, self.start, self.last = len(t.dls.train), time.time(), time.time()
@@ -242,6 +301,7 @@ class Progress:
         return 'left ' + format_time((time.time() - self.start)/max(now - self.first, 1)*(t.until*self.n - now))
 
     def after_step(self, t):
+        if rank(): return
         if self.bar and self.pb is None: self.pb = progress_bar(range(self.n), leave=False); self.pb.update(0)
         last = self.bar and t.batch == self.n
         if not last and time.time() - self.last < (1 if self.bar else 60): return
@@ -251,16 +311,16 @@ class Progress:
         self.pb.update(t.batch)
         if last: self.pb = None
 
-    def after_valid(self, t): print(f'{_words(t.rows[-1])}  {self.left(t)}', flush=True)
+    def after_valid(self, t): rank() or print(f'{_words(t.rows[-1])}  {self.left(t)}', flush=True)
 
-# %% ../nbs/10_adversarial.ipynb #0000001f
+# %% ../nbs/10_adversarial.ipynb #00000020
 @patch
 def state(self:AdversarialTrainer) -> dict:
     "All that the next step depends on"
     inside = [cb for cb in self.cbs if getattr(cb, 'inside', False)] # an average in the place of the weights
     for cb in inside: cb.swap(self)
     scaler = self.acc.scaler.state_dict() if self.acc.scaler else {}
-    res = dict(epoch=self.epoch, batch=self.batch, steps=self.steps, sums=dict(self.sums), history=list(self.rows), scaler=scaler, numbers=rng_state(),
+    res = dict(epoch=self.epoch, batch=self.batch, steps=self.steps, sums=dict(self.sums), history=list(self.rows), scaler=scaler, numbers=gathered(rng_state()), micro_bs=self.micro_bs,
                callbacks={type(cb).__name__: cb.state_dict() for cb in self.cbs if hasattr(cb, 'state_dict')},
                **{k: getattr(self, k).state_dict() for k in ('generator', 'discriminator', 'g_opt', 'd_opt')})
     for cb in inside: cb.swap(self)
@@ -278,15 +338,16 @@ def load_state(self:AdversarialTrainer, s:dict):
         if hasattr(cb, 'load_state_dict'): cb.load_state_dict(s['callbacks'][type(cb).__name__])
     self.epoch, self.batch, self.steps, self.rows = s['epoch'], s['batch'], s['steps'], s['history']
     self.sums = {k: v.to(self.dls.device) for k,v in s['sums'].items()}
-    set_rng_state(s['numbers'])
+    if self.micro_bs == 'auto': self.micro_bs = s['micro_bs']
+    set_rng_state(s['numbers'][rank()])
 
-# %% ../nbs/10_adversarial.ipynb #00000020
+# %% ../nbs/10_adversarial.ipynb #00000021
 class SaveRun:
     "Keep checkpoints, measurements and both nets in the run directory `out`, with `meta` and the settings in the headers; comes last"
     def __init__(self, out, **meta): self.run, self.meta = as_run(out), meta
     def before_fit(self, t):
         own = {k: getattr(t.dls.train, k) for k in ('bs', 'size', 'load_size', 'resize', 'seed')}
-        self.like = {**t.settings, **{k: v for k,v in self.meta.items() if k != 'epochs'}, **own, 'batches': len(t.dls.train)}
+        self.like = {**t.settings, **{k: v for k,v in self.meta.items() if k != 'epochs'}, **own, 'batches': len(t.dls.train), 'processes': world_size()}
         self.run.open()
         try:
             if t.steps and self.run.rows is not None and not t.resume: return # the same training goes on
@@ -301,25 +362,23 @@ class SaveRun:
         state = t.state()
         if not all_finite([state[k] for k in ('generator', 'discriminator', 'sums')]): give_up(t, 'Losses or weights are no numbers any more: lower lr, or take precision="fp32"')
         self.run.save('adversarial', t.steps, dict(like=self.like, **state), score)
-    def after_step(self, t):
-        if self.run.asked or self.run.due(): self.save(t)
-        self.stop(t)
-    def after_valid_batch(self, t):
-        if self.run.asked: self.save(t); self.stop(t)
-    def stop(self, t):
-        if self.run.asked: raise self.run.stopped(f'epoch {t.epoch + 1}, batch {t.batch}')
+    def after_step(self, t, training=True):
+        save, stop = self.run.wanted(training)
+        if save: self.save(t)
+        if stop: raise self.run.stopped(f'epoch {t.epoch + 1}, batch {t.batch}')
+    def after_valid_batch(self, t): self.after_step(t, training=False)
 
     def after_valid(self, t):
-        for name in ('generator', 'discriminator'):
-            save_weights(getattr(t, name), self.run.out/f'{name}.safetensors', **{**t.settings, **self.meta, 'epoch': t.epoch, 'scores': t.rows[-1]})
+        for name in ('generator', 'discriminator') if rank() == 0 else ():
+            with writing(path := self.run.out/f'{name}.safetensors'): save_weights(getattr(t, name), path, **{**t.settings, **self.meta, 'epoch': t.epoch, 'scores': t.rows[-1]})
         self.run.log('adversarial', t.rows[-1])
     def after_epoch(self, t):
-        last = t.epoch == t.until
-        if last or self.run.asked or self.run.due(True): self.save(t, t.rows[-1].get('delta_e'))
-        if not last: self.stop(t)
+        last, (save, stop) = t.epoch == t.until, self.run.wanted(epoch_end=True)
+        if last or save: self.save(t, t.rows[-1].get('delta_e'))
+        if stop and not last: raise self.run.stopped(f'epoch {t.epoch}')
     def after_fit(self, t): self.run.close()
 
-# %% ../nbs/10_adversarial.ipynb #00000022
+# %% ../nbs/10_adversarial.ipynb #00000023
 def give_up(t, why):
     "Raise `Diverged`, with both nets back at the newest checkpoint"
     saver = next((cb for cb in t.cbs if isinstance(cb, SaveRun)), None)
@@ -331,7 +390,7 @@ def give_up(t, why):
     t.load_state(state)
     raise Diverged(f'{why} (step {now}); both nets are back at step {t.steps}, which {saver.run.out} holds')
 
-# %% ../nbs/10_adversarial.ipynb #00000023
+# %% ../nbs/10_adversarial.ipynb #00000024
 class Guard:
     "Stop a training that learns nothing any more"
     def __init__(self, every=100, won=.02, grey=.03, looks=3): self.every, self.won, self.grey, self.looks = every, won, grey, looks
@@ -353,11 +412,11 @@ class Guard:
         if ratio and ratio[-1] < self.grey and (late or max(ratio) > 3*self.grey):
             give_up(t, f'The generator has gone grey: its validation pictures have {ratio[-1]:.1%} of the colorfulness of the photos; lower lambda_l1, or start from other weights')
 
-# %% ../nbs/10_adversarial.ipynb #00000025
+# %% ../nbs/10_adversarial.ipynb #00000026
 class SampleGrid:
     "Every `every` steps: grey / ours / truth of the first `n` validation photos, into `folder` (None: shown)"
     def __init__(self, every=500, folder=None, n=6): self.every, self.folder, self.n = every, folder and Path(folder), n
-    def before_fit(self, t): self.photos = [o[:self.n] for o in t.dls.valid.one_batch()] if len(t.dls.valid_ds) else None
+    def before_fit(self, t): self.photos = [o[:self.n] for o in t.dls.valid.new().one_batch()] if len(t.dls.valid_ds) and rank() == 0 else None
     def after_step(self, t):
         if t.steps % self.every or not self.photos: return
         t._call('before_sample')
@@ -368,7 +427,7 @@ class SampleGrid:
         plt.savefig(self.folder/f'{t.steps:07d}.jpg')
         plt.close()
 
-# %% ../nbs/10_adversarial.ipynb #00000027
+# %% ../nbs/10_adversarial.ipynb #00000028
 class EMA:
     "Average the generator's weights: `decay` of the average and 1 − `decay` of the weights, every step"
     def __init__(self, decay=.999): self.decay = decay
@@ -389,13 +448,13 @@ class EMA:
         for a,v in zip(self.avg, self.now(t), strict=True): a.data, v.data = v.data, a.data
         self.inside = not self.inside
 
-# %% ../nbs/10_adversarial.ipynb #00000029
+# %% ../nbs/10_adversarial.ipynb #0000002a
 class ChannelsLast:
     "Both nets in channels-last memory"
     def before_fit(self, t):
         for net in (t.generator, t.discriminator): net.to(memory_format=torch.channels_last)
 
-# %% ../nbs/10_adversarial.ipynb #00000031
+# %% ../nbs/10_adversarial.ipynb #00000032
 @delegates(AdversarialTrainer)
 def train_adversarial(
     dls: DataLoaders, # from `colorize_dls`
@@ -423,7 +482,8 @@ def train_adversarial(
     trainer.fit(epochs, progress, resume)
     return trainer
 
-# %% ../nbs/10_adversarial.ipynb #00000032
+# %% ../nbs/10_adversarial.ipynb #00000033
+@by_main
 def _keep_pretrained(out, resume=False):
     "Make `out` ready for stage 2; a generator of stage 1 in it stays under another name"
     out.mkdir(parents=True, exist_ok=True)
@@ -434,8 +494,8 @@ def _keep_pretrained(out, resume=False):
         f'{out} holds a generator that was trained adversarially: give another --out (from Python, out=), or move it away')
     shutil.copy(found, kept)
 
-# %% ../nbs/10_adversarial.ipynb #00000035
-_ours = dict(size=256, load_scale=1.25, resize='crop', bs=16, seed=42, net='unet', encoder='resnet18', decoder='light', pretrained=True, precision='auto',
+# %% ../nbs/10_adversarial.ipynb #00000036
+_ours = dict(size=256, load_scale=1.25, resize='crop', bs=16, micro_bs=None, seed=42, net='unet', encoder='resnet18', decoder='light', pretrained=True, precision='auto',
              pretrain_epochs=20, lr=2e-3, schedule='one_cycle', optimizer='adamw',
              adversarial_epochs=10, adversarial_lr=2e-4, betas=(.5, .999), gan='bce', pixel='l1', lambda_l1=100., patch=70, n_features=48, ema=.999)
 PRESETS = dict(
@@ -447,15 +507,16 @@ PRESETS = dict(
 
 def preset(
     name: str = 'ours', # one of `PRESETS`
-    **kwargs # what to replace; None leaves the preset's value
+    **kwargs # what to replace; None leaves the preset's value, and bs='auto' means micro_bs='auto'
 ) -> dict: # settings
     "The settings of a preset, with replacements"
+    if kwargs.get('bs') == 'auto': kwargs = {**kwargs, **dict(bs=None, micro_bs='auto')}
     if name not in PRESETS: raise ValueError(f'Unknown preset {name!r}: choose one of {list(PRESETS)}')
     unknown = sorted(set(kwargs) - set(_ours))
     if unknown: raise ValueError(f'Unknown settings {unknown}: choose among {list(_ours)}')
     return {**PRESETS[name], **{k: v for k,v in kwargs.items() if v is not None}}
 
-# %% ../nbs/10_adversarial.ipynb #00000038
+# %% ../nbs/10_adversarial.ipynb #00000039
 def _net(cfg):
     "The generator that the settings describe"
     if cfg['net'] == 'pix2pix': return pix2pix_generator(noise_at_test=True)
@@ -467,14 +528,14 @@ def _stages(cfg):
     if min(cfg['pretrain_epochs'], cfg['adversarial_epochs']) < 0: raise ValueError('epochs must be 0 (leave the stage out) or more')
     if not cfg['pretrain_epochs'] + cfg['adversarial_epochs']: raise ValueError('Nothing to do: both stages have 0 epochs')
     for name, known, kind in ((cfg['schedule'], schedules, 'schedule'), (cfg['optimizer'], optimizers, 'optimizer')): _named(name, known, kind)
-    gan_loss(cfg['gan']), pixel_loss(cfg['pixel'])
+    gan_loss(cfg['gan']), pixel_loss(cfg['pixel']), check_micro_bs(cfg['micro_bs'])
     side = PatchDiscriminator(cfg['patch']).min_side
     if cfg['adversarial_epochs'] and cfg['size'] < side: raise ValueError(f"patch={cfg['patch']} needs photos of at least {side} pixels, got size={cfg['size']}")
-    one = {k: cfg[k] for k in ('lr', 'schedule', 'optimizer', 'precision')}
-    two = {k: cfg[k] for k in ('betas', 'gan', 'pixel', 'lambda_l1', 'patch', 'n_features', 'ema', 'precision')}
+    one = {k: cfg[k] for k in ('lr', 'schedule', 'optimizer', 'precision', 'micro_bs')}
+    two = {k: cfg[k] for k in ('betas', 'gan', 'pixel', 'lambda_l1', 'patch', 'n_features', 'ema', 'precision', 'micro_bs')}
     return dict(epochs=cfg['pretrain_epochs'], **one), dict(epochs=cfg['adversarial_epochs'], lr=cfg['adversarial_lr'], **two)
 
-# %% ../nbs/10_adversarial.ipynb #00000039
+# %% ../nbs/10_adversarial.ipynb #0000003a
 def train(
     source: str | Path | list, # photographs: a folder, files, … as for `colorize_dls`
     out: str | Path, # run directory, new
@@ -487,6 +548,8 @@ def train(
 ) -> Path: # the run directory
     "Teach a generator on L1, then adversarially; a stage of 0 epochs is left out"
     photos = {k: kwargs.pop(k) for k in set(kwargs) & _dls_args}
+    _device(photos.get('device')) # if there are several processes, they meet here
+    if not isinstance(source, (str, Path)): photos['path'] = photos.get('path') or '.'
     cfg, run = preset(name, **kwargs), Run(new_run(out), minutes)
     if generator: cfg['pretrain_epochs'] = 0
     if run.checkpoints(): raise RunError(f'{out} holds a training that was begun: resume it (colorize-train --resume {out}), or give another folder')
@@ -494,11 +557,16 @@ def train(
                  photos={k: str(Path(v).absolute()) if k in ('path', 'cache') and v else v for k,v in photos.items()})
     return _train(source, run, progress, begun, resume=False)
 
-# %% ../nbs/10_adversarial.ipynb #0000003a
+# %% ../nbs/10_adversarial.ipynb #0000003b
 def _lasting(source, path=None):
     "`source` as config.json can hold it, true in every working folder"
     if isinstance(source, (str, Path)): return str(Path(source).absolute()) if Path(source).exists() else str(source)
     return [str(f.absolute()) for f in _sources(source, path)[0]]
+
+@contextmanager
+def _main_first():
+    "On each machine the main process alone at first (to download, and to fill caches), then the others, in silence"
+    with PartialState().local_main_process_first() if world_size() > 1 else nullcontext(), redirect_stdout(open(os.devnull, 'w')) if rank() else nullcontext(): yield
 
 def _train(source, run, progress, begun, resume, split=None):
     "Do what `begun` says; to `resume` is to begin with the newest checkpoint, if there is one"
@@ -506,11 +574,14 @@ def _train(source, run, progress, begun, resume, split=None):
     if progress is None: progress = IN_NOTEBOOK or sys.stdout.isatty()
     set_seed(cfg['seed'])
     one, two = _stages(cfg)
-    _sources(source, photos.get('path')) # nothing to train on? Said before any weights are downloaded
     if split is not None: photos = {**photos, **dict(split=split, max_photos=None, min_colorfulness=0)}
-    net = load_generator(begun['generator']) if begun['generator'] else _net({**cfg, 'pretrained': False} if resume and run.checkpoints() else cfg)
-    dls = colorize_dls(source, load_size=round(cfg['size']*cfg['load_scale']), **{k: cfg[k] for k in ('size', 'resize', 'bs', 'seed')}, **photos)
-    run.describe(arguments={**begun, 'photos': {k: v for k,v in begun['photos'].items() if k != 'split'}})
+    with _main_first():
+        _sources(source, photos.get('path')) # nothing to train on? Said before any weights are downloaded
+        net = load_generator(begun['generator']) if begun['generator'] else _net({**cfg, 'pretrained': False} if resume and run.checkpoints() else cfg)
+        dls = colorize_dls(source, load_size=round(cfg['size']*cfg['load_scale']), **{k: cfg[k] for k in ('size', 'resize', 'bs', 'seed')}, **photos)
+    if rank(): set_seed(cfg['seed'] + rank()) # dropout is another one in each process
+    run.keep_split(dls)
+    run.describe(arguments={**begun, 'root': str(dls.root.absolute()), 'photos': {k: v for k,v in begun['photos'].items() if k != 'split'}})
     stage = (run.latest() or {}).get('stage')
     if one['epochs'] and stage != 'adversarial': pretrain(dls, run, generator=net, progress=progress, resume=resume, **one)
     if two['epochs']: train_adversarial(dls, net, run, every=begun['every'], progress=progress, resume=resume, **two)
@@ -518,18 +589,22 @@ def _train(source, run, progress, begun, resume, split=None):
 
 _dls_args = set(signature(colorize_dls).parameters) - {'source', 'load_size', *_ours}
 
-# %% ../nbs/10_adversarial.ipynb #0000003c
+# %% ../nbs/10_adversarial.ipynb #0000003d
 def resume(
     out: str | Path, # run directory
     source: str | Path | None = None, # where the photographs are now; None: where they were
     accept: bool = False, # go on although photographs have changed or are missing?
     progress: bool | None = None, # as for `train`
+    micro_bs: int | str | None = None, # another one than before, where there is less memory
 ) -> Path: # the run directory
     "Go on with a training that `train` or colorize-train began"
     run = Run(out)
     begun = run.config.get('arguments')
     if not begun: raise RunError(f'{out} holds no training that could be resumed: begin one with --out (from Python, train)')
-    run.minutes, source = begun['minutes'], source or begun['source']
-    for line in run.elsewhere(): print(f'not quite as it was: {line}', flush=True)
-    split = run.photos(begun['photos'].get('path') or source, accept)
-    return _train(source, run, progress, begun, True, split)
+    run.minutes, photos, cfg = begun['minutes'], begun['photos'], {**_ours, **begun['cfg']}
+    _device(photos.get('device'))
+    if source: begun, photos = {**begun, 'source': _lasting(source)}, {**photos, 'path': str(Path(source).absolute())}
+    if micro_bs: cfg['micro_bs'] = micro_bs
+    for line in run.elsewhere() if rank() == 0 else (): print(f'not quite as it was: {line}', flush=True)
+    split = run.photos(photos.get('path') or begun['root'], accept)
+    return _train(begun['source'], run, progress, {**begun, 'photos': photos, 'cfg': cfg}, True, split)

@@ -137,8 +137,11 @@ examples:
 exit status: 0 trained, 2 an argument is wrong or there is nothing to train on, 130 interrupted'''
 
 # %% ../nbs/14_cli.ipynb #0000001c
+def _bs(x): return x if x == 'auto' else int(x)
+
 _settings = dict( # of a preset: (type, help)
-    size=(int, 'side of the square crops to train on, in pixels'), bs=(int, 'photos in a batch: lower it if memory runs out'),
+    size=(int, 'side of the square crops to train on, in pixels'),
+    bs=(_bs, "photos in a batch; auto: the preset's, in parts that fit into memory"), micro_bs=(_bs, 'photos of it that go through the nets at a time, while gradients add up; auto: as many as fit into memory'),
     pretrain_epochs=(int, 'passes over the photos in stage 1 (L1); 0 leaves it out'), adversarial_epochs=(int, 'passes in stage 2 (GAN); 0 leaves it out'),
     lr=(float, 'learning rate of stage 1'), adversarial_lr=(float, 'learning rate of both nets in stage 2'),
     lambda_l1=(float, 'weight of the L1 distance beside the game'), gan=(str, 'the game: bce, lsgan or hinge'),
@@ -156,7 +159,7 @@ def _train_parser():
     add('--accept-changes', action='store_true', help='with --resume: go on although photos have changed or are missing')
     add('--checkpoint-minutes', type=float, default=5., metavar='X', help='minutes between two checkpoints; default: %(default)s')
     add('--preset', default='ours', help='settings to start from: ours, quick, tutorial or pix2pix (see below); default: %(default)s')
-    for k,(t,h) in _settings.items(): add('--' + k.replace('_', '-'), type=t, help=h, metavar='NAME' if t is str else 'N' if t is int else 'X')
+    for k,(t,h) in _settings.items(): add('--' + k.replace('_', '-'), type=t, help=h, metavar={str: 'NAME', float: 'X'}.get(t, 'N'))
     add('--generator', metavar='WEIGHTS', help='start stage 2 from this file, run, or packaged name, and leave stage 1 out')
     add('--scratch', action='store_true', help='start the encoder from noise, not from its ImageNet weights')
     add('--seed', type=int, default=42, help='of the split, the order, the crops and the first weights; default: %(default)s')
@@ -174,10 +177,10 @@ def _train(a):
     "Train as the arguments `a` say"
     with warnings.catch_warnings():
         warnings.simplefilter('ignore') # libraries' deprecations are no user's business
-        from fastai.data.external import URLs, untar_data
+        from fastai.data.external import URLs
         from colorize_fastai.adversarial import resume, train
-    if a.folder == 'coco': a.folder = untar_data(URLs.COCO_SAMPLE)
-    if a.resume: return resume(a.resume, a.folder, a.accept_changes, sys.stdout.isatty())
+    if a.folder == 'coco': a.folder = URLs.COCO_SAMPLE
+    if a.resume: return resume(a.resume, a.folder, a.accept_changes, sys.stdout.isatty(), a.micro_bs)
     train(a.folder, a.out, a.preset, a.generator, minutes=a.checkpoint_minutes, progress=sys.stdout.isatty(),
           pretrained=False if a.scratch else None, seed=a.seed, **{k: getattr(a, k) for k in _settings},
           **{k: getattr(a, k) for k in ('valid_pct', 'split', 'min_colorfulness', 'max_photos', 'num_workers', 'cache', 'device')})
@@ -193,7 +196,7 @@ def _picture(a):
     from colorize_fastai.run import Run
     run, begun = Path(a.out), Run(a.out).config['arguments']
     first, start, split = run/'pretrained.safetensors', begun['generator'], read_split(run/'split.csv')
-    files = [Path(a.folder or begun['source'], f) for f in split.file[split.is_valid][:6]]
+    files = [Path(begun['root'], f) for f in split.file[split.is_valid][:6]]
     named = {'L1': start or first, 'L1+cGAN': run} if start or first.exists() else {'ours': run}
     if files: figure({k: Colorizer(v, a.device) for k,v in named.items()}, files, path=run/'results.png')
 
@@ -203,7 +206,7 @@ def _check_resume(p, a):
     if not a.resume:
         if not (a.folder and a.out): p.error('a new training needs FOLDER and --out RUN; an old one goes on with --resume RUN')
         return
-    with_it = ('folder', 'resume', 'accept_changes')
+    with_it = ('folder', 'resume', 'accept_changes', 'micro_bs')
     given = [f"--{k.replace('_', '-')}" for k,v in vars(a).items() if k not in with_it and v != p.get_default(k)]
     if given: p.error(f'--resume goes on with the settings of the run; leave out {", ".join(given)}')
     a.out = a.resume
@@ -216,15 +219,16 @@ def colorize_train(
     a = p.parse_args(argv)
     _check_resume(p, a)
     if argv is None: steady_malloc()
+    rank = int(os.environ.get('RANK', 0)) # of several processes, those that torchrun or accelerate launch have started
     try:
         _train(a)
-        _picture(a)
-    except (ValueError, OSError, FloatingPointError) as e: _say(f'colorize-train: {" ".join(str(e).split())}')
+        if not rank: _picture(a)
+    except (ValueError, OSError, FloatingPointError, MemoryError) as e: _say(f'colorize-train{f" (process {rank})" if rank else ""}: {" ".join(str(e).split())}')
     except KeyboardInterrupt as e:
         _say(f'colorize-train: {e}' if str(e) else f'colorize-train: stopped; colorize-train --resume {a.out} goes on from the last checkpoint')
         return 130
     else:
-        print(f'trained → {a.out}; try: colorize PHOTO --weights {a.out} -o colorized')
+        if not rank: print(f'trained → {a.out}; try: colorize PHOTO --weights {a.out} -o colorized')
         return 0
     return 2
 

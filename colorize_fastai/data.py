@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from fastai.data.core import DataLoaders
 from fastai.data.external import untar_data
 from fastai.data.load import DataLoader
-from fastai.torch_core import default_device
+from fastai.torch_core import default_device, to_detach
 from fastcore.foundation import L as FL
 from fastcore.basics import chunked, num_cpus, patch
 from PIL import Image
@@ -263,9 +263,10 @@ def _enough_room(path, used, done, n):
 # %% ../nbs/02_data.ipynb #0000001f
 class PhotoDataLoader(DataLoader):
     "Batches `(L, ab)` of photo files: L [B,1,size,size] in [-1,1], ab [B,2,size,size] in units of 110"
-    def __init__(self, dataset, bs=16, size=256, load_size=None, resize='crop', augment=False, seed=42, **kwargs):
+    def __init__(self, dataset, bs=16, size=256, load_size=None, resize='crop', augment=False, seed=42, rank=0, world=1, **kwargs):
         super().__init__(dataset, bs=bs, **kwargs)
         self.size, self.load_size, self.resize, self.augment, self.seed = size, load_size or size, resize, augment, seed
+        self.rank, self.world = rank, world
         self.fake_l.generator = torch.Generator() # torch's loader would draw from the training's random numbers
         self.set_epoch(0)
 
@@ -291,6 +292,7 @@ class PhotoDataLoader(DataLoader):
     def sample(self): return (i for n,i in enumerate(self.idxs) if n//self.bs % self.num_workers == self.offs)
     def decode_batch(self, b, max_n=9, full=True): return list(zip(*b))[:max_n] # for `Learner.predict`
     def after_batch(self, b): return to_L_ab(b)
+    def to_detach(self, b, cpu=True, gather=True): return to_detach(b, cpu, gather=False) # processes may have unlike numbers of batches: fastai would wait forever
 
 # %% ../nbs/02_data.ipynb #00000020
 @patch
@@ -305,13 +307,13 @@ def square(self:PhotoDataLoader, i, at, crop):
 def create_batches(self:PhotoDataLoader, samps):
     "The batches of one worker, uint8 [B,3,size,size]"
     for k,idxs in enumerate(self.chunkify(samps)):
-        step, n = self.start_step + self.offs + k*self.num_workers, self.size if self.augment else self.load_size
-        crops, at = [(0, 0, False)]*len(idxs), [.5]*len(idxs)
-        if self.augment:
-            crops = draw_crops(len(idxs), self.load_size - n, _rng(self.seed, _augment, self.epoch, step))
-            at = [_rng(self.seed, _window_at, self.epoch, i).random() for i in idxs]
+        step, n, mine = self.start_step + self.offs + k*self.num_workers, self.size if self.augment else self.load_size, slice(self.rank, None, self.world)
+        crops, idxs, whole = [(0, 0, False)]*len(idxs), idxs[mine], len(idxs)
+        if not idxs: return # the last batch has fewer photos than there are processes
+        if self.augment: crops = draw_crops(whole, self.load_size - n, _rng(self.seed, _augment, self.epoch, step))
+        at = [_rng(self.seed, _window_at, self.epoch, i).random() if self.augment else .5 for i in idxs]
         res = torch.empty((len(idxs), 3, n, n), dtype=torch.uint8, memory_format=torch.channels_last)
-        for x,i,a,(top,left,flip) in zip(res, idxs, at, crops, strict=True):
+        for x,i,a,(top,left,flip) in zip(res, idxs, at, crops[mine], strict=True):
             sq = self.square(i, a, (top, left, n))
             x.copy_(sq.flip(-1) if flip else sq)
         yield res
@@ -322,7 +324,7 @@ class PhotoFiles(FL):
     cache = None
     def new_empty(self): return type(self)()
 
-# %% ../nbs/02_data.ipynb #00000025
+# %% ../nbs/02_data.ipynb #00000026
 def show_rows(
     rows: dict, # title → RGB batch [B,3,H,W] in [0,1] or L batch [B,1,H,W] in [-1,1]
     max_n: int = 6, # at most so many photos
@@ -339,7 +341,7 @@ def show_rows(
         ax[0].set_ylabel(name)
     if title: fig.suptitle(title)
 
-# %% ../nbs/02_data.ipynb #00000026
+# %% ../nbs/02_data.ipynb #00000027
 @patch
 @torch.no_grad()
 def show_batch(self:PhotoDataLoader,
@@ -351,7 +353,7 @@ def show_batch(self:PhotoDataLoader,
     L, ab = (o[:max_n] for o in (b or self.one_batch()))
     show_rows({'grey': L, 'color': from_L_ab(L, ab)}, max_n, **kwargs)
 
-# %% ../nbs/02_data.ipynb #00000027
+# %% ../nbs/02_data.ipynb #00000028
 @patch
 @torch.no_grad()
 def show_results(self:PhotoDataLoader,
@@ -364,7 +366,7 @@ def show_results(self:PhotoDataLoader,
     L, ab = (o[:max_n] for o in b)
     show_rows({'grey': L, 'ours': from_L_ab(L, out[:max_n].to(L.device, L.dtype)), 'truth': from_L_ab(L, ab)}, max_n, **kwargs)
 
-# %% ../nbs/02_data.ipynb #0000002a
+# %% ../nbs/02_data.ipynb #0000002b
 def _sources(source, path):
     "Files, the folder that their names are relative to, and a given split (or None) of any kind of `source`"
     if isinstance(source, pd.DataFrame):
@@ -376,7 +378,7 @@ def _sources(source, path):
     root = path or (source if isinstance(source, (str, Path)) and Path(source).is_dir() else '.')
     return files, Path(root), None
 
-# %% ../nbs/02_data.ipynb #0000002b
+# %% ../nbs/02_data.ipynb #0000002c
 def _usable(files, root, min_colorfulness, num_workers, cache):
     "The files that can be read and are colorful enough; says what was left out"
     df = scan_photos(files, num_workers, cache)
@@ -389,7 +391,7 @@ def _usable(files, root, min_colorfulness, num_workers, cache):
                                   f'{min_colorfulness}): give a folder of color photographs, or lower min_colorfulness')
     return keep
 
-# %% ../nbs/02_data.ipynb #0000002c
+# %% ../nbs/02_data.ipynb #0000002d
 def colorize_dls(
     source: str | Path | Iterable | pd.DataFrame, # folder tree, list of files, DataFrame of files (column `file` or the first; `is_valid` if it has a split), or the URL of an archive such as `URLs.COCO_SAMPLE`
     size: int = 256, # side of the square crops, in pixels
@@ -428,8 +430,15 @@ def colorize_dls(
     dls.split, dls.root = given, root
     return dls
 
-# %% ../nbs/02_data.ipynb #0000002d
+# %% ../nbs/02_data.ipynb #0000002e
+def _processes():
+    "(number of this process, how many there are) among those of a launcher such as torchrun"
+    return int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))
+
 def _device(device):
+    if _processes()[1] > 1: # each on a graphics card of its own
+        from accelerate import PartialState
+        device = PartialState(cpu=str(device) == 'cpu').device
     try: return torch.zeros(1, device=device or default_device()).device
     except (RuntimeError, AssertionError) as e:
         raise ValueError(f"device {str(device)!r} cannot be used here ({str(e).splitlines()[0][:100]}); expected 'cpu', or 'cuda' on a machine with a GPU") from None
@@ -452,8 +461,10 @@ def _add_cache(sets, folder, resize, num_workers, verbose):
         if verbose: print(f'cache: {sum(map(len, some))} photos at {size} px, {cache.path.stat().st_size/1e9:.2f} GB')
 
 def _loaders(train, valid, bs, num_workers, device, load_size, **kw):
-    if num_workers is None: num_workers = min(8, max(1, num_cpus()//2))
+    rank, world = _processes()
+    if num_workers is None: num_workers = min(8, max(1, num_cpus()//2//int(os.environ.get('LOCAL_WORLD_SIZE', 1))))
     bs = min(bs, len(train))
-    kw.update(num_workers=num_workers, device=device, pin_memory=device.type == 'cuda')
+    if bs < world: raise ValueError(f'a batch of {bs} photos cannot be shared by {world} processes: give bs={world} or more, and as many photos')
+    kw.update(num_workers=num_workers, device=device, pin_memory=device.type == 'cuda', rank=rank, world=world)
     return DataLoaders(PhotoDataLoader(train, bs=bs, load_size=load_size, augment=True, shuffle=True, drop_last=True, **kw),
                        PhotoDataLoader(valid, bs=bs, **kw), path='.', device=device)

@@ -118,6 +118,11 @@ class _Sums:
         L,pred,true = [o.detach().as_subclass(torch.Tensor) for o in (learn.xb[0], learn.pred, learn.yb[0])]
         for k,v in scores(from_L_ab(L, pred), from_L_ab(L, true)).items(): self.sums[k] = self.sums.get(k, 0) + v.sum()
         self.n,self.last = self.n + len(L),learn.iter
+    def state(self): return self.n,{k: v.item() for k,v in self.sums.items()}
+    def merge(self, states):
+        "Become the sums of all `states`"
+        self.n,sums = sum(n for n,_ in states),[o for _,o in states]
+        self.sums = {k: torch.tensor(sum(o.get(k, 0.) for o in sums)) for k in {k for o in sums for k in o}}
     def value(self, name, over=None):
         if self.n: return (self.sums[name]/(self.sums[over] if over else self.n)).item()
 

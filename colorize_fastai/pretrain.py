@@ -6,15 +6,19 @@ Docs: https://colorize-fastai.github.io/colorize_fastai/pretrain.html.md"""
 
 # %% auto #0
 __all__ = ['precisions', 'optimizers', 'schedules', 'best_precision', 'DevicePrecision', 'ChannelsLastBatch', 'encoder_decoder',
-           'ColorizeLearner', 'colorize_learner', 'SaveGenerator', 'Checkpoints', 'new_run', 'pretrain']
+           'OutOfMemory', 'no_trace', 'fitting_bs', 'check_micro_bs', 'no_room', 'shared', 'average_statistics',
+           'unsynced', 'SumMetrics', 'ColorizeLearner', 'colorize_learner', 'RunCallback', 'SaveGenerator',
+           'Checkpoints', 'new_run', 'pretrain']
 
 # %% ../nbs/08_pretrain.ipynb #00000003
-import time
+import math, time
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-import torch
-from fastai.callback.core import CancelEpochException, Callback
+import torch, torch.distributed as dist
+from accelerate.utils import find_executable_batch_size
+from accelerate.utils.memory import should_reduce_batch_size
+from fastai.callback.core import CancelBackwardException, CancelEpochException, CancelStepException, Callback
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback import schedule # gives the Learner fit_one_cycle and lr_find
 from fastai.data.core import DataLoaders
@@ -26,10 +30,11 @@ from fastcore.foundation import L
 from fastcore.meta import delegates
 from torch import nn
 from torch.amp import GradScaler
+from torch.nn.parallel import DistributedDataParallel
 from .generator import unet_generator
 from .losses import _named
 from .metrics import train_metrics
-from .run import Diverged, Run, RunError, all_finite, as_run, laid_out, rng_state, set_rng_state
+from .run import Diverged, Run, RunError, all_finite, as_run, averaged, gathered, laid_out, rank, rng_state, same_numbers, set_rng_state, world_size, writing
 from .weights import save_weights
 
 # %% ../nbs/08_pretrain.ipynb #00000006
@@ -54,6 +59,8 @@ class DevicePrecision(MixedPrecision):
 
     def before_batch(self): self.autocast.__enter__(); self.entered = True
     def after_loss(self): self.autocast.__exit__(None, None, None); self.entered = False
+    def after_backward(self):
+        if getattr(self.learn, 'more', False): self.before_batch() # another part of the batch follows
     def close(self): # an interrupt in the middle of a batch would leave autocast on, and with it its copies of weights, which then grow old
         if self.entered: self.after_loss()
 
@@ -73,17 +80,148 @@ def encoder_decoder(
     return [params(enc), [p for p in net.parameters() if id(p) not in ids]]
 
 # %% ../nbs/08_pretrain.ipynb #0000000d
-class ColorizeLearner(Learner):
-    "fastai's `Learner`, whose `fit` begins with epoch `start`"
-    start = 0
-    def _do_fit(self):
+class OutOfMemory(MemoryError): "A batch does not fit into memory, and what does"
+
+@contextmanager
+def no_trace(
+    *nets: nn.Module, # in train mode inside the block
+):
+    "What is tried inside leaves no gradients, running statistics, modes and random numbers behind"
+    buffers, modes = ([o for net in nets for o in f(net)] for f in (lambda n: [(b, b.clone()) for b in n.buffers()], lambda n: [(m, m.training) for m in n.modules()]))
+    with same_numbers():
         try:
-            for self.epoch in range(self.start, self.n_epoch): self._with_events(self._do_epoch, 'epoch', CancelEpochException)
+            for net in nets: net.train()
+            yield
         finally:
-            self.start = 0
-            for cb in self.cbs: getattr(cb, 'close', lambda: None)()
+            for b,o in buffers: b.copy_(o)
+            for m,mode in modes: m.training = mode
+            for net in nets: net.zero_grad()
 
 # %% ../nbs/08_pretrain.ipynb #0000000e
+def fitting_bs(
+    trial, # a function of the number of photos, that goes forward and backward with them
+    dls: DataLoaders, # whose batches are to be trained on
+    n_state: int, # numbers that the optimizer will want to remember
+) -> int: # photos at a time, so that the parts of a batch are of about one size; 0: not even one fits
+    "How much of a batch fits into memory"
+    def _try(batch_size):
+        state = torch.empty(n_state, device=dls.device)
+        trial(*[o[:1].repeat(batch_size, 1, 1, 1).contiguous(memory_format=torch.channels_last) for o in one])
+        return batch_size
+    one, bs = dls.train.one_batch(), -(-dls.train.bs//world_size())
+    try: n = find_executable_batch_size(_try, starting_batch_size=bs)()
+    except RuntimeError as e:
+        if 'reached zero' not in str(e): raise
+        n = 0
+    n = min(gathered(n))
+    return n and math.ceil(bs/math.ceil(bs/n))
+
+def check_micro_bs(micro_bs):
+    if micro_bs not in (None, 'auto') and not (isinstance(micro_bs, int) and micro_bs > 0):
+        raise ValueError(f"micro_bs is a number of photos, 1 or more, 'auto', or None, got {micro_bs!r}")
+
+def no_room(dls, micro_bs, n):
+    "The error that says so, and that `n` photos at a time fit (None: nobody has tried)"
+    at_once, size = min(micro_bs or dls.train.bs, -(-dls.train.bs//world_size())), dls.train.size
+    cure = {None: 'give --micro-bs auto (from Python, micro_bs="auto")', 0: 'not even one fits: give a smaller size, or a lighter net'}.get(n,
+        f'{n} at a time fit: give --micro-bs {n} (from Python, micro_bs={n}), and the gradients of a batch of {dls.train.bs} are added up, or --bs {n}')
+    return OutOfMemory(f'no memory for {at_once} photos of {size} pixels at a time; {cure}')
+
+# %% ../nbs/08_pretrain.ipynb #00000011
+def shared(
+    net: nn.Module, # on its device
+) -> nn.Module: # `net`, or what to call in its stead
+    "`net`, its gradients averaged over all processes"
+    if world_size() == 1: return net
+    device = next(net.parameters()).device
+    return DistributedDataParallel(net, device_ids=[device] if device.type == 'cuda' else None, broadcast_buffers=False)
+
+def average_statistics(
+    net: nn.Module, # the same in all processes, but for running statistics
+):
+    "The running statistics of `net` become their means over all processes"
+    stats = [o for m in net.modules() for k in ('running_mean', 'running_var') if (o := getattr(m, k, None)) is not None]
+    if world_size() == 1 or not stats: return
+    flat = torch.cat(stats)
+    dist.all_reduce(flat)
+    for s,o in zip(stats, (flat/world_size()).split([len(s) for s in stats]), strict=True): s.copy_(o)
+
+def unsynced(net, more):
+    "A context in which the gradients of `net` stay in this process, if `more` are to come"
+    return net.no_sync() if more and hasattr(net, 'no_sync') else nullcontext()
+
+class SumMetrics(Callback):
+    "Metrics over the photos of all processes"
+    order = 49 # before the `Recorder` asks for them
+    def after_validate(self):
+        if world_size() == 1 or hasattr(self.learn, 'gather_preds'): return
+        for m in {id(m): m for m in (getattr(o, 'sums', o) for o in self.learn.recorder._valid_mets)}.values():
+            if hasattr(m, 'merge'): m.merge(gathered(m.state()))
+            elif hasattr(m, 'total'): m.total, m.count = map(sum, zip(*gathered((float(m.total), m.count))))
+
+# %% ../nbs/08_pretrain.ipynb #00000014
+class ColorizeLearner(Learner):
+    "fastai's `Learner`, whose `fit` begins with epoch `start` and takes `micro_bs` photos at a time"
+    start, micro_bs, more = 0, None, False
+    def _do_fit(self):
+        full = False
+        try:
+            if self.micro_bs == 'auto': self.micro_bs = self.fitting()
+            self.net = shared(self.model)
+            for self.epoch in range(self.start, self.n_epoch): self._with_events(self._do_epoch, 'epoch', CancelEpochException)
+        except RuntimeError as e:
+            if not should_reduce_batch_size(e): raise
+            full = True
+        finally:
+            self.start, self.net = 0, None
+            for cb in self.cbs: getattr(cb, 'close', lambda: None)()
+        if full: # now that the error is gone, and with it what it held in memory
+            self.pred = self.loss = self.loss_grad = self.xb = self.yb = None
+            raise no_room(self.dls, self.micro_bs, self.fitting() if world_size() == 1 else None)
+
+    def fitting(self):
+        "How many photos at a time fit"
+        def trial(x, y):
+            with no_trace(self.model):
+                with getattr(self, 'autocast', None) or nullcontext(): pred = self.model(x)
+                self.loss_func(pred.float(), y).backward()
+        n = fitting_bs(trial, self.dls, 0 if any(self.opt.state_dict()['state']) else 2*sum(p.numel() for p in self.model.parameters()))
+        if not n: raise no_room(self.dls, self.micro_bs, 0)
+        return n
+
+# %% ../nbs/08_pretrain.ipynb #00000015
+@patch
+def _do_one_batch(self:ColorizeLearner):
+    n, m = len(self.xb[0]), self.micro_bs or len(self.xb[0])
+    if n <= m and (world_size() == 1 or not self.training): return Learner._do_one_batch(self)
+    if not self.training:
+        self.pred = torch.cat([self.model(x) for x in self.xb[0].split(m)])
+        self('after_pred')
+        self.loss_grad = self.loss = self.loss_func(self.pred, *self.yb)
+        return self('after_loss')
+    whole, preds, loss = (self.xb, self.yb), [], 0
+    for x,y in zip(self.xb[0].split(m), self.yb[0].split(m)):
+        self.xb, self.yb, self.more = (x,), (y,), len(x) + sum(map(len, preds)) < n
+        self._one_part(len(x)/(n if world_size() == 1 else self.dls.train.bs/world_size()))
+        preds.append(self.pred.detach())
+        loss = loss + self.loss
+    (self.xb, self.yb), self.pred, self.loss = whole, torch.cat(preds), averaged(dict(loss=loss))['loss']
+    self._with_events(self._step, 'step', CancelStepException)
+    self.opt.zero_grad()
+    average_statistics(self.model)
+
+@patch
+def _one_part(self:ColorizeLearner, share):
+    "Forward and backward with a part of the batch, which counts for `share` of it"
+    with unsynced(self.net, self.more):
+        self.pred = self.net(*self.xb)
+        self('after_pred')
+        self.loss_grad = self.loss_func(self.pred, *self.yb)*share
+        self.loss = self.loss_grad.detach()
+        self('after_loss')
+        self._with_events(self._backward, 'backward', CancelBackwardException)
+
+# %% ../nbs/08_pretrain.ipynb #00000016
 @delegates(unet_generator)
 def colorize_learner(
     dls: DataLoaders, # from `colorize_dls`
@@ -91,6 +229,7 @@ def colorize_learner(
     loss_func: nn.Module | None = None, # None: L1, the mean absolute error of ab
     metrics: list | None = None, # None: PSNR, SSIM, ΔE00 and colorfulness (`train_metrics`)
     precision: str = 'auto', # 'fp32', 'bf16', 'fp16', or 'auto': the best that the device has
+    micro_bs: int | str | None = None, # photos that go through the net at a time, while gradients add up; 'auto': as many as fit; None: the batch
     cbs: list | Callback | None = None, # more callbacks
     learner_kwargs: dict | None = None, # more arguments of fastai's `Learner`
     **kwargs
@@ -100,22 +239,32 @@ def colorize_learner(
     if precision not in precisions: raise ValueError(f"Unknown precision {precision!r}: choose one of {['auto', *precisions]}")
     if generator is None: generator = unet_generator(**kwargs)
     elif kwargs: raise ValueError(f'{sorted(kwargs)} describe a net to build, but `generator` is one already: give one or the other')
-    cbs = [*L(cbs), ChannelsLastBatch()] + ([DevicePrecision(precision)] if precision != 'fp32' else [])
+    check_micro_bs(micro_bs)
+    cbs = [*L(cbs), ChannelsLastBatch(), SumMetrics()] + ([DevicePrecision(precision)] if precision != 'fp32' else [])
     splitter = encoder_decoder if getattr(generator, 'recipe', [None])[0] == 'unet_generator' else params
-    return ColorizeLearner(dls, generator, loss_func or nn.L1Loss(), metrics=train_metrics() if metrics is None else metrics, cbs=cbs,
-                   **{**dict(lr=2e-3, splitter=splitter), **(learner_kwargs or {})})
+    learn = ColorizeLearner(dls, generator, loss_func or nn.L1Loss(), metrics=train_metrics() if metrics is None else metrics, cbs=cbs,
+                            **{**dict(lr=2e-3, splitter=splitter), **(learner_kwargs or {})})
+    learn.micro_bs = micro_bs
+    return learn
 
-# %% ../nbs/08_pretrain.ipynb #0000001a
-class SaveGenerator(Callback):
+# %% ../nbs/08_pretrain.ipynb #00000022
+class RunCallback(Callback):
+    "A callback whose errors say what happened to the run, without what fastai puts before it"
+    def __call__(self, event):
+        try: return super().__call__(event)
+        except (RunError, Diverged) as e: raise type(e)(e.args[0].split('\n\t')[-1]) from None
+
+class SaveGenerator(RunCallback):
     "Write the generator to `path` after every epoch of training"
     def __init__(self, path, **meta): self.path, self.meta, self.trained = path, meta, False
     def after_train(self): self.trained = not hasattr(self, 'lr_finder')
     def after_epoch(self): # comes after mere validation, too
-        if self.trained: save_weights(self.model, self.path, epoch=self.epoch + 1, **self.meta)
+        with writing(self.path):
+            if self.trained and rank() == 0: save_weights(self.model, self.path, epoch=self.epoch + 1, **self.meta)
         self.trained = False
 
-# %% ../nbs/08_pretrain.ipynb #0000001c
-class Checkpoints(Callback):
+# %% ../nbs/08_pretrain.ipynb #00000024
+class Checkpoints(RunCallback):
     "Keep the state of the training in the run directory `out`; with `resume`, go on from there"
     order = 90 # after all that changes the state
     def __init__(self, out, resume=False, **meta): self.dir, self.resume, self.meta, self.active = as_run(out), resume, meta, False
@@ -123,7 +272,7 @@ class Checkpoints(Callback):
     def before_fit(self):
         if hasattr(self.learn, 'lr_finder') or hasattr(self.learn, 'gather_preds'): return
         self.active, self.batch, self.numbers = True, 0, None
-        self.like = dict(epochs=self.n_epoch, batches=len(self.dls.train), **{k: getattr(self.dls.train, k) for k in ('bs', 'size', 'load_size', 'resize', 'seed')})
+        self.like = dict(epochs=self.n_epoch, batches=len(self.dls.train), processes=world_size(), **{k: getattr(self.dls.train, k) for k in ('bs', 'size', 'load_size', 'resize', 'seed')})
         self.dir.open()
         try:
             state = self.dir.begin('pretrain', self.resume)
@@ -135,18 +284,14 @@ class Checkpoints(Callback):
         if self.active: self.dir.close()
         self.active = False
 
-    def __call__(self, event):
-        try: return super().__call__(event)
-        except (RunError, Diverged) as e: raise type(e)(e.args[0].split('\n\t')[-1]) from None # without what fastai puts before it
-
-# %% ../nbs/08_pretrain.ipynb #0000001d
+# %% ../nbs/08_pretrain.ipynb #00000025
 @patch
 def state(self:Checkpoints) -> dict:
     "All that the next step depends on"
     rec, opt = self.learn.recorder, self.opt.state_dict()
     return dict(like=self.like, epoch=self.epoch, batch=self.batch, pass_=self.pass_, pct_train=self.pct_train, train_iter=self.train_iter,
         model=self.model.state_dict(), opt={k: v if isinstance(v, dict) else [dict(o) for o in v] for k,v in opt.items()},
-        scaler=self.learn.scaler.state_dict() if getattr(self.learn, 'scaler', None) else {}, numbers=self.numbers or rng_state(),
+        scaler=self.learn.scaler.state_dict() if getattr(self.learn, 'scaler', None) else {}, numbers=gathered(self.numbers or rng_state()), micro_bs=self.learn.micro_bs,
         smooth=(rec.smooth_loss.count, rec.smooth_loss.val), lrs=rec.lrs, iters=rec.iters,
         losses=torch.stack([o.as_subclass(torch.Tensor).cpu() for o in rec.losses]) if rec.losses else None, values=[list(o) for o in rec.values])
 
@@ -162,7 +307,8 @@ def load(self:Checkpoints, s):
     rec.smooth_loss.val = rec.smooth_loss.val.to(self.dls.device)
     rec.lrs, rec.iters, rec.losses, rec.values = s['lrs'], s['iters'], [*s['losses']] if s['losses'] is not None else [], [L(o) for o in s['values']]
     self.learn.start, self.learn.train_iter, self.learn.smooth_loss, self.from_ = s['epoch'], s['train_iter'], rec.smooth_loss.value, s
-    set_rng_state(s['numbers'])
+    if self.learn.micro_bs == 'auto': self.learn.micro_bs = s['micro_bs']
+    set_rng_state(s['numbers'][rank()])
 
 def _laid_out(opt, s):
     "The state dict `s` of a fastai optimizer, or of a torch one that it wraps, in the layouts of the weights"
@@ -170,7 +316,7 @@ def _laid_out(opt, s):
     if isinstance(s['state'], list): return dict(hypers=L(s['hypers']), state=[laid_out(p, o) for p,o in zip(ps, s['state'], strict=True)])
     return {**s, 'state': {i: laid_out(ps[i], o) for i,o in s['state'].items()}}
 
-# %% ../nbs/08_pretrain.ipynb #0000001e
+# %% ../nbs/08_pretrain.ipynb #00000026
 @patch
 def before_train(self:Checkpoints):
     if not self.active: return
@@ -188,10 +334,11 @@ def after_batch(self:Checkpoints):
     if not self.active: return
     if self.training: self.batch += 1
     if self.training and not self.train_iter % 100 and not all_finite(self.learn.smooth_loss): self.diverged()
-    if self.dir.asked or self.training and self.dir.due(): self.save()
-    if self.dir.asked: raise self.dir.stopped(f'epoch {self.epoch + 1}, batch {self.batch}')
+    save, stop = self.dir.wanted(self.training)
+    if save: self.save()
+    if stop: raise self.dir.stopped(f'epoch {self.epoch + 1}, batch {self.batch}')
 
-# %% ../nbs/08_pretrain.ipynb #0000001f
+# %% ../nbs/08_pretrain.ipynb #00000027
 @patch
 def save(self:Checkpoints, score=None, **later):
     state = {**self.state(), **later}
@@ -206,7 +353,7 @@ def diverged(self:Checkpoints):
     raise Diverged(f'the loss is no number any more, by step {now}: lower lr, or take precision="fp32"; ' +
                    (f'the net is back at step {state["train_iter"]}' if state else 'there was no checkpoint yet'))
 
-# %% ../nbs/08_pretrain.ipynb #00000020
+# %% ../nbs/08_pretrain.ipynb #00000028
 @patch
 def before_validate(self:Checkpoints): self.numbers = rng_state()
 @patch
@@ -221,11 +368,12 @@ def after_epoch(self:Checkpoints):
     row = dict(zip(rec.metric_names, rec.log), epoch=self.epoch + 1)
     row['seconds'] = round(time.time() - rec.start_epoch, 1); row.pop('time', None)
     self.dir.log('pretrain', {k: v for k,v in row.items() if v is not None})
-    if not (self.dir.due(True) or last or self.dir.asked): return
+    save, stop = self.dir.wanted(epoch_end=True)
+    if not (save or last): return
     self.save(row.get('delta_e', row.get('valid_loss')), epoch=self.epoch + 1, batch=0, pass_=self.pass_ + 1)
-    if self.dir.asked and not last: raise self.dir.stopped(f'epoch {self.epoch + 1}')
+    if stop and not last: raise self.dir.stopped(f'epoch {self.epoch + 1}')
 
-# %% ../nbs/08_pretrain.ipynb #00000021
+# %% ../nbs/08_pretrain.ipynb #00000029
 def new_run(
     out: str | Path, # run directory
 ) -> Path: # `out`
@@ -238,13 +386,13 @@ def new_run(
 @contextmanager
 def _plain_lines(learn):
     "One line an epoch in place of bar and table, for log files"
-    log = lambda row: print(*(f'{n} {v:.4f}' if isinstance(v, float) else f'{n} {v}' for n,v in zip(learn.recorder.metric_names, row)), sep='  ', flush=True)
+    log = lambda row: rank() or print(*(f'{n} {v:.4f}' if isinstance(v, float) else f'{n} {v}' for n,v in zip(learn.recorder.metric_names, row)), sep='  ', flush=True)
     with learn.no_bar(), contextmanager(replacing_yield)(learn, 'logger', log): yield
 
 optimizers = dict(adamw=Adam, adam=partial(OptimWrapper, opt=torch.optim.Adam)) # fastai's Adam is an AdamW
 schedules = dict(one_cycle=lambda learn,n,lr: learn.fit_one_cycle(n, slice(lr*.3, lr)), flat=lambda learn,n,lr: learn.fit(n, lr))
 
-# %% ../nbs/08_pretrain.ipynb #00000022
+# %% ../nbs/08_pretrain.ipynb #0000002a
 @delegates(colorize_learner)
 def pretrain(
     dls: DataLoaders, # from `colorize_dls`
@@ -268,5 +416,5 @@ def pretrain(
     kwargs['learner_kwargs'] = dict(opt_func=opt_func, path=run.out) | (kwargs.get('learner_kwargs') or {})
     cbs = [*L(cbs), SaveGenerator(run.out/'generator.safetensors', **meta), Checkpoints(run, resume, lr=lr, schedule=schedule, optimizer=optimizer)]
     learn = colorize_learner(dls, cbs=cbs, **kwargs)
-    with nullcontext() if progress else _plain_lines(learn): fit(learn, epochs, lr)
+    with nullcontext() if progress and rank() == 0 else _plain_lines(learn): fit(learn, epochs, lr)
     return learn

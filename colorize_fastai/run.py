@@ -6,16 +6,18 @@ Docs: https://colorize-fastai.github.io/colorize_fastai/run.html.md"""
 
 # %% auto #0
 __all__ = ['STAGES', 'RunError', 'all_finite', 'save_checkpoint', 'load_checkpoint', 'rng_state', 'set_rng_state', 'same_numbers',
-           'laid_out', 'Stopped', 'Diverged', 'Run', 'as_run', 'write_link', 'surroundings']
+           'laid_out', 'rank', 'world_size', 'by_main', 'gathered', 'averaged', 'writing', 'Stopped', 'Diverged', 'Run',
+           'as_run', 'write_link', 'surroundings']
 
 # %% ../nbs/07_run.ipynb #00000003
-import hashlib, json, os, platform, random, shutil, signal, threading, time
+import errno, hashlib, json, os, platform, random, shutil, signal, threading, time
 from contextlib import contextmanager
+from functools import wraps
 from importlib.metadata import version
 from pathlib import Path
-import numpy as np, pandas as pd, torch
+import numpy as np, pandas as pd, torch, torch.distributed as dist
 from fastcore.basics import patch
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLock, Timeout
 from safetensors.torch import load, save
 from torch import Tensor
 from .data import changed_photos, read_split, save_split
@@ -106,6 +108,62 @@ def laid_out(
     return {k: torch.empty_like(p).copy_(v) if isinstance(v, Tensor) and v.shape == p.shape else v for k,v in state.items()}
 
 # %% ../nbs/07_run.ipynb #00000010
+def rank() -> int: # 0: the main one, or the only one
+    "The number of this process among those that train together"
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+def world_size(
+) -> int: # 1 without a launcher
+    "How many processes train together"
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+_inside = False # of something that the main process does alone
+
+def by_main(f):
+    "`f`, done by the main process alone; all processes get what it returns or raises"
+    @wraps(f)
+    def _f(*args, **kwargs):
+        global _inside
+        if _inside or world_size() == 1: return f(*args, **kwargs)
+        res = [None, None]
+        if rank() == 0:
+            _inside = True
+            try: res[0] = f(*args, **kwargs)
+            except Exception as e: res[1] = e
+            finally: _inside = False
+        dist.broadcast_object_list(res)
+        if res[1]: raise res[1]
+        return res[0]
+    return _f
+
+# %% ../nbs/07_run.ipynb #00000011
+def gathered(
+    x, # anything
+) -> list: # of every process, in their order
+    "What each process has for `x`"
+    if world_size() == 1: return [x]
+    res = [None]*world_size()
+    dist.all_gather_object(res, x)
+    return res
+
+def averaged(
+    values: dict, # name → tensor of one number
+) -> dict: # the same
+    "The means over all processes"
+    if world_size() == 1: return values
+    t = torch.stack([*values.values()])
+    dist.all_reduce(t)
+    return dict(zip(values, t/world_size()))
+
+# %% ../nbs/07_run.ipynb #00000014
+@contextmanager
+def writing(
+    path: str | Path, # file of a run
+):
+    "A `RunError` if a file cannot be written"
+    try: yield
+    except OSError as e: raise RunError(f'{path} cannot be written ({e.strerror or e}); the checkpoints there are whole: make room or mend the folder, then resume') from None
+
 STAGES = 'pretrain', 'adversarial'
 
 class Stopped(KeyboardInterrupt): "Somebody stopped the training, and its state is saved"
@@ -121,7 +179,7 @@ class Run:
     ):
         if minutes < 0 or keep < 1: raise ValueError(f'minutes must be 0 or more and keep 1 or more, got minutes={minutes} and keep={keep}')
         self.out, self.minutes, self.keep, self.folder = Path(out), minutes, keep, Path(out)/'checkpoints'
-        self.rows, self.best, self.asked, self.cost, self.spent, self.accepted = None, {}, None, 0., 0., False
+        self.rows, self.best, self.asked, self.cost, self.accepted, self.looks = None, {}, None, 0., False, 0
         self.lock, self.handlers, self.last = None, None, time.monotonic()
 
     def checkpoints(self): return sorted(self.folder.glob('[0-9]*.ckpt'))
@@ -136,19 +194,29 @@ def as_run(
     "`out` as a `Run`"
     return out if isinstance(out, Run) else Run(out)
 
-# %% ../nbs/07_run.ipynb #00000011
+# %% ../nbs/07_run.ipynb #00000015
 @patch
 def open(self:Run):
-    "Keep other processes out, and have signals wait for the end of a step"
+    "Keep other trainings out, and have signals wait for the end of a step"
+    self._lock()
+    self.asked, self.last, self.looks = None, time.monotonic(), 0
+    if threading.current_thread() is threading.main_thread():
+        self.handlers = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
+
+@patch
+@by_main
+def _lock(self:Run):
     self.folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(self.out/'.lock', is_singleton=True)
     try: lock.acquire(timeout=0)
-    except Timeout: raise RunError(f'{self.out} is in use by another process: wait for its end, or give another --out') from None
-    except NotImplementedError: lock = None # a file system without locks, such as some network drives
-    self.lock, self.asked, self.last = lock, None, time.monotonic()
+    except Timeout:
+        dead = f', or, if there is none (on this file system a lock outlives its process), remove {self.out}/.lock' if isinstance(lock, SoftFileLock) else ''
+        raise RunError(f'{self.out} is in use by another process: wait for its end, or give another --out{dead}') from None
+    except (NotImplementedError, OSError) as e:
+        if getattr(e, 'errno', None) in (errno.EACCES, errno.EROFS, errno.ENOSPC): raise RunError(f'{self.out} cannot be written ({e.strerror})') from None
+        lock = None # a file system without locks, such as some network drives
+    self.lock = lock
     for f in (*self.folder.glob('.*'), *self.out.glob('.*.[0-9]*')): f.unlink() # writes that were cut off
-    if threading.current_thread() is threading.main_thread():
-        self.handlers = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
 
 @patch
 def close(self:Run):
@@ -161,9 +229,9 @@ def close(self:Run):
 def _ask(self:Run, signum, frame):
     if self.asked: raise KeyboardInterrupt
     self.asked = signum
-    print('\nstopping after this step, to save it; once more to stop at once', flush=True)
+    if rank() == 0: print('\nstopping after this step, to save it; once more to stop at once', flush=True)
 
-# %% ../nbs/07_run.ipynb #00000013
+# %% ../nbs/07_run.ipynb #00000017
 @patch
 def due(self:Run,
     epoch_end: bool = False, # after an epoch, and not on its way
@@ -173,6 +241,22 @@ def due(self:Run,
     return since >= self.cost/self.share and (epoch_end or since >= self.minutes*60)
 
 @patch
+def wanted(self:Run,
+    training: bool = True, # False: in validation, where the clock does not count
+    epoch_end: bool = False, # after an epoch, and not on its way
+) -> tuple: # (save a checkpoint?, stop then?)
+    "What the clock and signals ask for. Of several processes, all get the same answer: at the end of an epoch, and every tenth time on the way"
+    stop, due = bool(self.asked), training and self.due(epoch_end)
+    if world_size() == 1: return stop or due, stop
+    if not training: return False, False # some may have fewer photos to validate on, and no time to answer
+    self.looks += 1
+    if self.looks % 10 and not epoch_end: return False, False
+    asked = gathered((stop, due))
+    stop, due = any(s for s,_ in asked), asked[0][1]
+    return stop or due, stop
+
+@patch
+@by_main
 def save(self:Run,
     stage: str, # one of `STAGES`
     step: int, # steps of the stage so far
@@ -183,14 +267,11 @@ def save(self:Run,
     start, path = time.monotonic(), self.folder/f'{STAGES.index(stage) + 1}-{stage}-{step:08d}.ckpt'
     best = score is not None and not score >= self.best.get(stage, float('inf'))
     if best: self.best[stage] = score
-    try:
+    with writing(path):
         save_checkpoint(path, dict(stage=stage, step=step, rows=self.rows, best=self.best, **state))
         if best: write_link(path, self.folder/f'best-{stage}.ckpt')
-    except OSError as e: raise RunError(f'{path}: no checkpoint could be written ({e.strerror or e}); the earlier ones are whole: '
-                                        'make room or mend the folder, then resume') from None
     for f in self.checkpoints()[:-self.keep]: f.unlink()
     self.last, self.cost = time.monotonic(), time.monotonic() - start
-    self.spent += self.cost
 
 def write_link(src, dest):
     "`dest` becomes another name of the file `src`, or its copy where files have but one"
@@ -199,8 +280,9 @@ def write_link(src, dest):
     except OSError: shutil.copy(src, tmp)
     os.replace(tmp, dest)
 
-# %% ../nbs/07_run.ipynb #00000015
+# %% ../nbs/07_run.ipynb #00000019
 @patch
+@by_main
 def latest(self:Run,
     stage: str | None = None, # of this stage; None: of any
 ) -> dict | None: # the state, or None if there is none
@@ -223,19 +305,20 @@ def begin(self:Run,
     state = self.latest(stage) if resume else None
     if state: self.rows, self.best = state['rows'], state['best']
     elif self.rows is None: self.rows = self._rows_before(stage)
-    if self.rows: self._write_rows()
-    else: (self.out/'metrics.csv').unlink(missing_ok=True)
+    self._write_rows()
     return state
 
 @patch
+@by_main
 def _rows_before(self:Run, stage):
     f = self.out/'metrics.csv'
     if not f.exists(): return []
     rows = pd.read_csv(f, float_precision='round_trip').to_dict('records')
     return [{k: v for k,v in r.items() if v == v} for r in rows if STAGES.index(r['stage']) < STAGES.index(stage)]
 
-# %% ../nbs/07_run.ipynb #00000016
+# %% ../nbs/07_run.ipynb #0000001a
 @patch
+@by_main
 def log(self:Run,
     stage: str, # one of `STAGES`
     row: dict, # what was measured in an epoch
@@ -245,11 +328,12 @@ def log(self:Run,
     self._write_rows()
 
 @patch
+@by_main
 def _write_rows(self:Run):
+    if not self.rows: return (self.out/'metrics.csv').unlink(missing_ok=True)
     df = pd.DataFrame(self.rows)
     order = [c for c in df if c != 'seconds'] + [c for c in df if c == 'seconds']
-    try: write_whole(self.out/'metrics.csv', df[order].to_csv(index=False).encode())
-    except OSError as e: raise RunError(f'{self.out}/metrics.csv cannot be written ({e.strerror or e}): make room or mend the folder, then resume') from None
+    with writing(self.out/'metrics.csv'): write_whole(self.out/'metrics.csv', df[order].to_csv(index=False).encode())
 
 @patch
 def alike(self:Run,
@@ -268,7 +352,7 @@ def stopped(self:Run,
     "What to say when a signal has ended the training, and the state is saved"
     return Stopped(f'stopped in {where}, and saved: colorize-train --resume {self.out} (from Python, resume=True) goes on from there')
 
-# %% ../nbs/07_run.ipynb #0000001a
+# %% ../nbs/07_run.ipynb #0000001e
 def surroundings(
 ) -> dict: # versions of the libraries, and what else decides about the last bit
     "Where this process runs"
@@ -277,13 +361,15 @@ def surroundings(
                 gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None)
 
 @patch
+@by_main
 def describe(self:Run,
     **sections # name → what JSON can hold
 ):
     "Add `sections` to config.json; at its beginning, the surroundings"
     old = self.config
     new = {'surroundings': surroundings(), **old, **sections}
-    if new != old: write_whole(self.out/'config.json', json.dumps(new, indent=1, default=str).encode())
+    with writing(self.out/'config.json'):
+        if new != old: write_whole(self.out/'config.json', json.dumps(new, indent=1, default=str).encode())
 
 @patch
 def elsewhere(self:Run) -> list: # lines
@@ -291,8 +377,9 @@ def elsewhere(self:Run) -> list: # lines
     old, now = self.config.get('surroundings', {}), surroundings()
     return [f'{k}: {old[k]} then, {now[k]} now' for k in old if old[k] != now.get(k)]
 
-# %% ../nbs/07_run.ipynb #0000001c
+# %% ../nbs/07_run.ipynb #00000020
 @patch
+@by_main
 def keep_split(self:Run,
     dls, # of `colorize_dls`
 ):
@@ -309,16 +396,21 @@ def photos(self:Run,
     accept: bool = False, # go on with those that are left?
 ) -> pd.DataFrame | None: # the split; None: there is none yet
     "The photos of the run, if they are what they were"
+    split, self.accepted = self._photos(root, accept)
+    return split
+
+@patch
+@by_main
+def _photos(self:Run, root, accept):
     f = self.out/'split.csv'
-    if 'split' not in self.config: return
+    if 'split' not in self.config: return None, False
     if hashlib.sha256(f.read_bytes()).hexdigest() != self.config['split']['sha256']:
         raise RunError(f'{f} has been edited since the run began: put back the old one, or start another run')
     split = read_split(f)
     changed = changed_photos(split, root) if 'bytes' in split else {}
-    if not changed: return split
+    if not changed: return split, False
     some = '; '.join(f'{k}: {v}' for k,v in list(changed.items())[:5]) + (f'; and {len(changed) - 5} more' if len(changed) > 5 else '')
     if not accept: raise RunError(f'{len(changed)} of {len(split)} photos in {root} are not what they were ({some}): put them back, '
                                   'or go on with what is there by --accept-changes (from Python, accept=True)')
-    self.accepted = True
     print(f'{len(changed)} of {len(split)} photos have changed; going on with what is there', flush=True)
-    return split[~split.file.isin([k for k,v in changed.items() if v == 'missing'])].reset_index(drop=True)
+    return split[~split.file.isin([k for k,v in changed.items() if v == 'missing'])].reset_index(drop=True), True
