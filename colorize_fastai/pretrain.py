@@ -14,6 +14,7 @@ __all__ = ['precisions', 'optimizers', 'schedules', 'best_precision', 'DevicePre
 import math, time
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from inspect import signature
 from pathlib import Path
 import torch, torch.distributed as dist
 from accelerate.utils import find_executable_batch_size
@@ -133,8 +134,9 @@ def shared(
 ) -> nn.Module: # `net`, or what to call in its stead
     "`net`, its gradients averaged over all processes"
     if world_size() == 1: return net
-    device = next(net.parameters()).device
-    return DistributedDataParallel(net, device_ids=[device] if device.type == 'cuda' else None, broadcast_buffers=False)
+    device, args = next(net.parameters()).device, signature(DistributedDataParallel).parameters
+    once = next(k for k in ('forward_sync_buffers', 'broadcast_buffers') if k in args) # torch is renaming it
+    return DistributedDataParallel(net, device_ids=[device] if device.type == 'cuda' else None, **{once: False})
 
 def average_statistics(
     net: nn.Module, # the same in all processes, but for running statistics
