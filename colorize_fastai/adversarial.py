@@ -17,7 +17,6 @@ from types import SimpleNamespace
 import matplotlib.pyplot as plt, pandas as pd, torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState, is_initialized
-from accelerate.utils.memory import should_reduce_batch_size
 from fastai.data.core import DataLoaders
 from fastai.torch_core import set_seed
 from fastcore.basics import patch
@@ -33,8 +32,8 @@ from .discriminator import PatchDiscriminator
 from .generator import pix2pix_generator, unet_generator
 from .losses import _named, gan_loss, pixel_loss
 from .metrics import scores
-from .pretrain import (average_statistics, best_precision, check_micro_bs, fitting_bs, new_run, no_room, no_trace, optimizers, precisions, pretrain,
-    schedules, shared, unsynced)
+from .pretrain import (average_statistics, best_precision, check_micro_bs, fitting_bs, is_out_of_memory, new_run, no_room, no_trace, optimizers, precisions,
+    pretrain, schedules, shared, unsynced)
 from .run import (Diverged, Run, RunError, all_finite, as_run, averaged, by_main, gathered, laid_out, rank, rng_state, same_numbers, set_rng_state,
     world_size, writing)
 from .weights import load_generator, save_weights, weights_info
@@ -240,8 +239,8 @@ def fit(self:AdversarialTrainer,
             if self.micro_bs == 'auto': self.micro_bs = self.fitting()
             self.G, self.D = shared(self.generator), shared(self.discriminator)
             while self.epoch < self.until: self._one_epoch()
-        except RuntimeError as e:
-            if not should_reduce_batch_size(e): raise
+        except (RuntimeError, MemoryError) as e:
+            if not is_out_of_memory(e): raise
             full = True
         finally:
             self._call('after_fit')

@@ -6,9 +6,9 @@ Docs: https://colorize-fastai.github.io/colorize_fastai/pretrain.html.md"""
 
 # %% auto #0
 __all__ = ['precisions', 'optimizers', 'schedules', 'best_precision', 'DevicePrecision', 'ChannelsLastBatch', 'encoder_decoder',
-           'OutOfMemory', 'no_trace', 'fitting_bs', 'check_micro_bs', 'no_room', 'shared', 'average_statistics',
-           'unsynced', 'SumMetrics', 'ColorizeLearner', 'colorize_learner', 'RunCallback', 'SaveGenerator',
-           'Checkpoints', 'new_run', 'pretrain']
+           'OutOfMemory', 'is_out_of_memory', 'no_trace', 'fitting_bs', 'check_micro_bs', 'no_room', 'shared',
+           'average_statistics', 'unsynced', 'SumMetrics', 'ColorizeLearner', 'colorize_learner', 'RunCallback',
+           'SaveGenerator', 'Checkpoints', 'new_run', 'pretrain']
 
 # %% ../nbs/08_pretrain.ipynb #00000003
 import math, time
@@ -83,6 +83,13 @@ def encoder_decoder(
 # %% ../nbs/08_pretrain.ipynb #0000000d
 class OutOfMemory(MemoryError): "A batch does not fit into memory, and what does"
 
+def is_out_of_memory(
+    e: Exception, # what a step has raised
+) -> bool:
+    "Was it memory that was missing? On a CPU, oneDNN has words of its own for that"
+    if isinstance(e, OutOfMemory): return False # it has been seen to
+    return should_reduce_batch_size(e) or isinstance(e, MemoryError) or str(e) in ('could not create a primitive', 'could not create a memory object', 'std::bad_alloc')
+
 @contextmanager
 def no_trace(
     *nets: nn.Module, # in train mode inside the block
@@ -106,9 +113,13 @@ def fitting_bs(
 ) -> int: # photos at a time, so that the parts of a batch are of about one size; 0: not even one fits
     "How much of a batch fits into memory"
     def _try(batch_size):
-        state = torch.empty(n_state, device=dls.device)
-        trial(*[o[:1].repeat(batch_size, 1, 1, 1).contiguous(memory_format=torch.channels_last) for o in one])
-        return batch_size
+        try:
+            state = torch.empty(n_state, device=dls.device)
+            trial(*[o[:1].repeat(batch_size, 1, 1, 1).contiguous(memory_format=torch.channels_last) for o in one])
+            return batch_size
+        except (RuntimeError, MemoryError) as e:
+            if not is_out_of_memory(e): raise
+        raise RuntimeError('The trial ran out of memory.') # in words that accelerate knows
     one, bs = dls.train.one_batch(), -(-dls.train.bs//world_size())
     try: n = find_executable_batch_size(_try, starting_batch_size=bs)()
     except RuntimeError as e:
@@ -171,8 +182,8 @@ class ColorizeLearner(Learner):
             if self.micro_bs == 'auto': self.micro_bs = self.fitting()
             self.net = shared(self.model)
             for self.epoch in range(self.start, self.n_epoch): self._with_events(self._do_epoch, 'epoch', CancelEpochException)
-        except RuntimeError as e:
-            if not should_reduce_batch_size(e): raise
+        except (RuntimeError, MemoryError) as e:
+            if not is_out_of_memory(e): raise
             full = True
         finally:
             self.start, self.net = 0, None
