@@ -6,7 +6,7 @@ Docs: https://colorize-fastai.github.io/colorize_fastai/adversarial.html.md"""
 
 # %% auto #0
 __all__ = ['events', 'PRESETS', 'frozen', 'same_modes', 'AdversarialTrainer', 'Progress', 'SaveRun', 'give_up', 'Guard',
-           'SampleGrid', 'EMA', 'ChannelsLast', 'train_adversarial', 'preset', 'train', 'resume']
+           'SampleGrid', 'Track', 'EMA', 'ChannelsLast', 'train_adversarial', 'preset', 'train', 'resume']
 
 # %% ../nbs/10_adversarial.ipynb #00000003
 import os, shutil, sys, time
@@ -27,14 +27,14 @@ from fastprogress.fastprogress import format_time, progress_bar
 from torch import nn, Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from .color import from_L_ab
-from .data import _device, _processes, _sources, colorize_dls
+from .data import _device, _processes, _sources, colorize_dls, drawn
 from .discriminator import PatchDiscriminator
 from .generator import pix2pix_generator, unet_generator
 from .losses import _named, gan_loss, pixel_loss
 from .metrics import scores
 from .pretrain import (average_statistics, best_precision, check_micro_bs, fitting_bs, is_out_of_memory, new_run, no_room, no_trace, optimizers, precisions,
     pretrain, schedules, shared, unsynced)
-from .run import (Diverged, Run, RunError, all_finite, as_run, averaged, by_main, gathered, laid_out, rank, rng_state, same_numbers, set_rng_state,
+from .run import (TRACKERS, Diverged, Run, RunError, all_finite, as_run, averaged, by_main, check_trackers, gathered, laid_out, rank, rng_state, same_numbers, set_rng_state,
     world_size, writing)
 from .weights import load_generator, save_weights, weights_info
 
@@ -427,6 +427,29 @@ class SampleGrid:
         plt.close()
 
 # %% ../nbs/10_adversarial.ipynb #00000028
+class Track:
+    "Show the training in the trackers `names`: losses and rates every `every` steps, measurements and pictures of `n` validation photos after each epoch"
+    def __init__(self, out, names, every=20, n=6):
+        check_trackers(names)
+        self.run, self.names, self.every, self.n = as_run(out), names, every, n
+    def before_fit(self, t):
+        self.open = [TRACKERS[k](self.run, 'adversarial', t.steps) for k in self.names] if rank() == 0 else []
+        self.photos = [o[:self.n] for o in t.dls.valid.new().one_batch()] if len(t.dls.valid_ds) and self.open else None
+    def log(self, t, values):
+        for o in self.open: o.log(values, t.steps)
+    def after_step(self, t):
+        if not self.open or t.steps % self.every: return
+        self.log(t, {**{k: v.item() for k,v in t.last.items()}, **{f'{k}_lr': getattr(t, f'{k}_opt').param_groups[0]['lr'] for k in 'gd'}})
+    def after_valid(self, t): # an average is still in the place of the weights
+        self.log(t, {k: v for k,v in t.rows[-1].items() if k in ('valid_l1', 'psnr', 'ssim', 'delta_e', 'color_ratio')})
+        if not self.photos: return
+        t.dls.valid.show_results(self.photos, t.predict(self.photos[0]), max_n=self.n)
+        pixels = drawn()
+        for o in self.open: o.picture('photos', pixels, t.steps)
+    def after_fit(self, t):
+        for o in self.open: o.close()
+
+# %% ../nbs/10_adversarial.ipynb #0000002a
 class EMA:
     "Average the generator's weights: `decay` of the average and 1 − `decay` of the weights, every step"
     def __init__(self, decay=.999): self.decay = decay
@@ -447,13 +470,13 @@ class EMA:
         for a,v in zip(self.avg, self.now(t), strict=True): a.data, v.data = v.data, a.data
         self.inside = not self.inside
 
-# %% ../nbs/10_adversarial.ipynb #0000002a
+# %% ../nbs/10_adversarial.ipynb #0000002c
 class ChannelsLast:
     "Both nets in channels-last memory"
     def before_fit(self, t):
         for net in (t.generator, t.discriminator): net.to(memory_format=torch.channels_last)
 
-# %% ../nbs/10_adversarial.ipynb #00000032
+# %% ../nbs/10_adversarial.ipynb #00000034
 @delegates(AdversarialTrainer)
 def train_adversarial(
     dls: DataLoaders, # from `colorize_dls`
@@ -466,6 +489,7 @@ def train_adversarial(
     every: int = 500, # steps between two sample grids
     progress: bool | None = None, # a progress bar; False: plain lines; None: a bar where somebody watches
     resume: bool = False, # go on with the training that `out` holds?
+    track: list = (), # trackers to show it in: 'tensorboard', 'wandb'
     cbs: list | None = None, # more callbacks; they come first
     **kwargs
 ) -> AdversarialTrainer: # the trainer, done
@@ -474,14 +498,14 @@ def train_adversarial(
     run = as_run(out)
     if not isinstance(generator, nn.Module): generator = load_generator(generator)
     meta = dict(stage='adversarial', epochs=epochs, ema=ema, size=dls.train.size, bs=dls.train.bs, seed=dls.train.seed, photos=len(dls.train_ds))
-    cbs = [*FL(cbs), ChannelsLast(), *([EMA(ema)] if ema else []), SampleGrid(every, run.out/'samples'), Guard(), SaveRun(run, **meta)]
+    cbs = [*FL(cbs), ChannelsLast(), *([EMA(ema)] if ema else []), SampleGrid(every, run.out/'samples'), Guard(), SaveRun(run, **meta), *([Track(run, track)] if track else [])]
     trainer = AdversarialTrainer(generator, PatchDiscriminator(patch, n_features=n_features), dls, cbs=cbs, **kwargs)
     _keep_pretrained(run.out, resume)
     run.keep_split(dls)
     trainer.fit(epochs, progress, resume)
     return trainer
 
-# %% ../nbs/10_adversarial.ipynb #00000033
+# %% ../nbs/10_adversarial.ipynb #00000035
 @by_main
 def _keep_pretrained(out, resume=False):
     "Make `out` ready for stage 2; a generator of stage 1 in it stays under another name"
@@ -493,7 +517,7 @@ def _keep_pretrained(out, resume=False):
         f'{out} holds a generator that was trained adversarially: give another --out (from Python, out=), or move it away')
     shutil.copy(found, kept)
 
-# %% ../nbs/10_adversarial.ipynb #00000036
+# %% ../nbs/10_adversarial.ipynb #00000038
 _ours = dict(size=256, load_scale=1.25, resize='crop', bs=16, micro_bs=None, seed=42, net='unet', encoder='resnet18', decoder='light', pretrained=True, precision='auto',
              pretrain_epochs=20, lr=2e-3, schedule='one_cycle', optimizer='adamw',
              adversarial_epochs=10, adversarial_lr=2e-4, betas=(.5, .999), gan='bce', pixel='l1', lambda_l1=100., patch=70, n_features=48, ema=.999)
@@ -515,7 +539,7 @@ def preset(
     if unknown: raise ValueError(f'Unknown settings {unknown}: choose among {list(_ours)}')
     return {**PRESETS[name], **{k: v for k,v in kwargs.items() if v is not None}}
 
-# %% ../nbs/10_adversarial.ipynb #00000039
+# %% ../nbs/10_adversarial.ipynb #0000003b
 def _net(cfg):
     "The generator that the settings describe"
     if cfg['net'] == 'pix2pix': return pix2pix_generator(noise_at_test=True)
@@ -534,7 +558,7 @@ def _stages(cfg):
     two = {k: cfg[k] for k in ('betas', 'gan', 'pixel', 'lambda_l1', 'patch', 'n_features', 'ema', 'precision', 'micro_bs')}
     return dict(epochs=cfg['pretrain_epochs'], **one), dict(epochs=cfg['adversarial_epochs'], lr=cfg['adversarial_lr'], **two)
 
-# %% ../nbs/10_adversarial.ipynb #0000003a
+# %% ../nbs/10_adversarial.ipynb #0000003c
 def train(
     source: str | Path | list, # photographs: a folder, files, … as for `colorize_dls`
     out: str | Path, # run directory, new
@@ -542,21 +566,23 @@ def train(
     generator: str | Path | None = None, # weights to start stage 2 from, in place of stage 1
     every: int = 500, # steps of stage 2 between two sample grids
     minutes: float = 5, # between two checkpoints
+    track: list = (), # trackers to show it in: 'tensorboard', 'wandb'
     progress: bool | None = None, # a progress bar; False: plain lines; None: a bar where somebody watches
     **kwargs # settings to replace in the preset, and further arguments of `colorize_dls`
 ) -> Path: # the run directory
     "Teach a generator on L1, then adversarially; a stage of 0 epochs is left out"
     photos = {k: kwargs.pop(k) for k in set(kwargs) & _dls_args}
     _device(photos.get('device')) # if there are several processes, they meet here
+    check_trackers(track)
     if not isinstance(source, (str, Path)): photos['path'] = photos.get('path') or '.'
     cfg, run = preset(name, **kwargs), Run(new_run(out), minutes)
     if generator: cfg['pretrain_epochs'] = 0
     if run.checkpoints(): raise RunError(f'{out} holds a training that was begun: resume it (colorize-train --resume {out}), or give another folder')
-    begun = dict(source=_lasting(source, photos.get('path')), cfg=cfg, generator=generator and _lasting(generator), every=every, minutes=minutes,
+    begun = dict(source=_lasting(source, photos.get('path')), cfg=cfg, generator=generator and _lasting(generator), every=every, minutes=minutes, track=list(track),
                  photos={k: str(Path(v).absolute()) if k in ('path', 'cache') and v else v for k,v in photos.items()})
     return _train(source, run, progress, begun, resume=False)
 
-# %% ../nbs/10_adversarial.ipynb #0000003b
+# %% ../nbs/10_adversarial.ipynb #0000003d
 def _lasting(source, path=None):
     "`source` as config.json can hold it, true in every working folder"
     if isinstance(source, (str, Path)): return str(Path(source).absolute()) if Path(source).exists() else str(source)
@@ -582,13 +608,13 @@ def _train(source, run, progress, begun, resume, split=None):
     run.keep_split(dls)
     run.describe(arguments={**begun, 'root': str(dls.root.absolute()), 'photos': {k: v for k,v in begun['photos'].items() if k != 'split'}})
     stage = (run.latest() or {}).get('stage')
-    if one['epochs'] and stage != 'adversarial': pretrain(dls, run, generator=net, progress=progress, resume=resume, **one)
-    if two['epochs']: train_adversarial(dls, net, run, every=begun['every'], progress=progress, resume=resume, **two)
+    if one['epochs'] and stage != 'adversarial': pretrain(dls, run, generator=net, progress=progress, resume=resume, track=begun['track'], **one)
+    if two['epochs']: train_adversarial(dls, net, run, every=begun['every'], progress=progress, resume=resume, track=begun['track'], **two)
     return run.out
 
 _dls_args = set(signature(colorize_dls).parameters) - {'source', 'load_size', *_ours}
 
-# %% ../nbs/10_adversarial.ipynb #0000003d
+# %% ../nbs/10_adversarial.ipynb #0000003f
 def resume(
     out: str | Path, # run directory
     source: str | Path | None = None, # where the photographs are now; None: where they were

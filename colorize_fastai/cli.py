@@ -9,7 +9,7 @@ __all__ = ['MALLOC', 'steady_malloc', 'colorize', 'colorize_train', 'colorize_ev
 
 # %% ../nbs/14_cli.ipynb #00000003
 import gc, os, platform, sys, warnings
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
@@ -133,15 +133,20 @@ examples:
   colorize-train photos/ --out vivid --generator run/pretrained.safetensors --lambda-l1 50
   colorize-train coco --out coco --bs 32        COCO's sample of 21,837 photos, downloaded once
   colorize-train --resume run                   go on after an interrupt, a crash, a disconnect
+  colorize-train photos/ --out run --bs auto    on a graphics card with little memory
+  torchrun --nproc-per-node 4 --no-python colorize-train photos/ --out run --bs 64     on four of them
 
 exit status: 0 trained, 2 an argument is wrong or there is nothing to train on, 130 interrupted'''
 
 # %% ../nbs/14_cli.ipynb #0000001c
-def _bs(x): return x if x == 'auto' else int(x)
+def _bs(x):
+    if x != 'auto' and not x.isdecimal(): raise ArgumentTypeError(f'{x!r} is neither a number of photos nor auto')
+    return x if x == 'auto' else int(x)
 
 _settings = dict( # of a preset: (type, help)
     size=(int, 'side of the square crops to train on, in pixels'),
-    bs=(_bs, "photos in a batch; auto: the preset's, in parts that fit into memory"), micro_bs=(_bs, 'photos of it that go through the nets at a time, while gradients add up; auto: as many as fit into memory'),
+    bs=(_bs, "photos in a batch; auto: the preset's, in parts that fit into memory"),
+    micro_bs=(_bs, 'photos of it that go through the nets at a time, while gradients add up; auto: as many as fit'),
     pretrain_epochs=(int, 'passes over the photos in stage 1 (L1); 0 leaves it out'), adversarial_epochs=(int, 'passes in stage 2 (GAN); 0 leaves it out'),
     lr=(float, 'learning rate of stage 1'), adversarial_lr=(float, 'learning rate of both nets in stage 2'),
     lambda_l1=(float, 'weight of the L1 distance beside the game'), gan=(str, 'the game: bce, lsgan or hinge'),
@@ -168,6 +173,7 @@ def _train_parser():
     add('--min-colorfulness', type=float, default=0., metavar='M', help='leave out photos duller than M (15: slightly colorful)')
     add('--max-photos', type=int, metavar='N', help='use at most N photos')
     add('--num-workers', type=int, metavar='N', help='processes that decode photos')
+    add('--track', metavar='NAME', action='append', default=[], help='show curves and pictures in tensorboard or wandb (may be given for each)')
     add('--cache', metavar='DIR', help='folder that keeps the photos decoded and resized, for this training and later ones: faster, 3 bytes a pixel')
     add('--device', help="'cpu', 'cuda', … (default: the GPU if there is one)")
     return p
@@ -181,7 +187,7 @@ def _train(a):
         from colorize_fastai.adversarial import resume, train
     if a.folder == 'coco': a.folder = URLs.COCO_SAMPLE
     if a.resume: resume(a.resume, a.folder, a.accept_changes, sys.stdout.isatty(), a.micro_bs)
-    else: train(a.folder, a.out, a.preset, a.generator, minutes=a.checkpoint_minutes, progress=sys.stdout.isatty(),
+    else: train(a.folder, a.out, a.preset, a.generator, minutes=a.checkpoint_minutes, track=a.track, progress=sys.stdout.isatty(),
                 pretrained=False if a.scratch else None, seed=a.seed, **{k: getattr(a, k) for k in _settings},
                 **{k: getattr(a, k) for k in ('valid_pct', 'split', 'min_colorfulness', 'max_photos', 'num_workers', 'cache', 'device')})
 

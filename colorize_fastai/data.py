@@ -6,7 +6,7 @@ Docs: https://colorize-fastai.github.io/colorize_fastai/data.html.md"""
 
 # %% auto #0
 __all__ = ['resizes', 'scan_photos', 'split_photos', 'save_split', 'read_split', 'changed_photos', 'draw_crops', 'read_square',
-           'PhotoCache', 'cache_photos', 'PhotoDataLoader', 'PhotoFiles', 'show_rows', 'colorize_dls']
+           'PhotoCache', 'cache_photos', 'PhotoDataLoader', 'PhotoFiles', 'show_rows', 'drawn', 'colorize_dls']
 
 # %% ../nbs/02_data.ipynb #00000003
 import hashlib, json, math, os, shutil, uuid
@@ -342,6 +342,15 @@ def show_rows(
     if title: fig.suptitle(title)
 
 # %% ../nbs/02_data.ipynb #00000027
+def drawn() -> np.ndarray: # uint8 [height,width,3]
+    "The pixels of the figure just drawn, which is closed"
+    fig = plt.gcf()
+    fig.canvas.draw()
+    pixels = np.asarray(fig.canvas.buffer_rgba())[..., :3].copy()
+    plt.close(fig)
+    return pixels
+
+# %% ../nbs/02_data.ipynb #00000028
 @patch
 @torch.no_grad()
 def show_batch(self:PhotoDataLoader,
@@ -353,7 +362,7 @@ def show_batch(self:PhotoDataLoader,
     L, ab = (o[:max_n] for o in (b or self.one_batch()))
     show_rows({'grey': L, 'color': from_L_ab(L, ab)}, max_n, **kwargs)
 
-# %% ../nbs/02_data.ipynb #00000028
+# %% ../nbs/02_data.ipynb #00000029
 @patch
 @torch.no_grad()
 def show_results(self:PhotoDataLoader,
@@ -366,7 +375,7 @@ def show_results(self:PhotoDataLoader,
     L, ab = (o[:max_n] for o in b)
     show_rows({'grey': L, 'ours': from_L_ab(L, out[:max_n].to(L.device, L.dtype)), 'truth': from_L_ab(L, ab)}, max_n, **kwargs)
 
-# %% ../nbs/02_data.ipynb #0000002b
+# %% ../nbs/02_data.ipynb #0000002c
 def _sources(source, path):
     "Files, the folder that their names are relative to, and a given split (or None) of any kind of `source`"
     if isinstance(source, pd.DataFrame):
@@ -378,7 +387,7 @@ def _sources(source, path):
     root = path or (source if isinstance(source, (str, Path)) and Path(source).is_dir() else '.')
     return files, Path(root), None
 
-# %% ../nbs/02_data.ipynb #0000002c
+# %% ../nbs/02_data.ipynb #0000002d
 def _usable(files, root, min_colorfulness, num_workers, cache):
     "The files that can be read and are colorful enough; says what was left out"
     df = scan_photos(files, num_workers, cache)
@@ -391,7 +400,7 @@ def _usable(files, root, min_colorfulness, num_workers, cache):
                                   f'{min_colorfulness}): give a folder of color photographs, or lower min_colorfulness')
     return keep
 
-# %% ../nbs/02_data.ipynb #0000002d
+# %% ../nbs/02_data.ipynb #0000002e
 def colorize_dls(
     source: str | Path | Iterable | pd.DataFrame, # folder tree, list of files, DataFrame of files (column `file` or the first; `is_valid` if it has a split), or the URL of an archive such as `URLs.COCO_SAMPLE`
     size: int = 256, # side of the square crops, in pixels
@@ -430,7 +439,7 @@ def colorize_dls(
     dls.split, dls.root = given, root
     return dls
 
-# %% ../nbs/02_data.ipynb #0000002e
+# %% ../nbs/02_data.ipynb #0000002f
 def _processes():
     "(number of this process, how many there are) among those of a launcher such as torchrun"
     return int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))

@@ -8,7 +8,7 @@ Docs: https://colorize-fastai.github.io/colorize_fastai/pretrain.html.md"""
 __all__ = ['precisions', 'optimizers', 'schedules', 'best_precision', 'DevicePrecision', 'ChannelsLastBatch', 'encoder_decoder',
            'OutOfMemory', 'is_out_of_memory', 'no_trace', 'fitting_bs', 'check_micro_bs', 'no_room', 'shared',
            'average_statistics', 'unsynced', 'SumMetrics', 'ColorizeLearner', 'colorize_learner', 'RunCallback',
-           'SaveGenerator', 'Checkpoints', 'new_run', 'pretrain']
+           'SaveGenerator', 'Checkpoints', 'Track', 'new_run', 'pretrain']
 
 # %% ../nbs/08_pretrain.ipynb #00000003
 import math, time
@@ -32,10 +32,12 @@ from fastcore.meta import delegates
 from torch import nn
 from torch.amp import GradScaler
 from torch.nn.parallel import DistributedDataParallel
+from .data import drawn
 from .generator import unet_generator
 from .losses import _named
 from .metrics import train_metrics
-from .run import Diverged, Run, RunError, all_finite, as_run, averaged, gathered, laid_out, rank, rng_state, same_numbers, set_rng_state, world_size, writing
+from .run import (TRACKERS, Diverged, Run, RunError, all_finite, as_run, averaged, check_trackers, gathered, laid_out, rank, rng_state, same_numbers,
+    set_rng_state, world_size, writing)
 from .weights import save_weights
 
 # %% ../nbs/08_pretrain.ipynb #00000006
@@ -386,7 +388,38 @@ def after_epoch(self:Checkpoints):
     self.save(row.get('delta_e', row.get('valid_loss')), epoch=self.epoch + 1, batch=0, pass_=self.pass_ + 1)
     if stop and not last: raise self.dir.stopped(f'epoch {self.epoch + 1}')
 
-# %% ../nbs/08_pretrain.ipynb #00000029
+# %% ../nbs/08_pretrain.ipynb #0000002a
+class Track(RunCallback):
+    "Show the training in the trackers `names`"
+    order = 95 # after `Checkpoints`
+    def __init__(self, out, names, every=20, n=6):
+        check_trackers(names)
+        self.dir, self.names, self.every, self.n, self.open = as_run(out), names, every, n, []
+    def before_fit(self):
+        if hasattr(self.learn, 'lr_finder') or hasattr(self.learn, 'gather_preds') or rank(): return
+        self.open = [TRACKERS[k](self.dir, 'pretrain', self.train_iter) for k in self.names]
+        self.photos = [o[:self.n] for o in self.dls.valid.new().one_batch()] if len(self.dls.valid_ds) else None
+
+    def log(self, values):
+        for o in self.open: o.log(values, self.train_iter)
+    def after_batch(self):
+        if self.open and self.training and self.train_iter % self.every == 0: self.log(dict(loss=self.smooth_loss.item(), lr=self.opt.hypers[-1]['lr']))
+    def after_epoch(self):
+        rec = self.learn.recorder
+        if self.open: self.log({k: v for k,v in zip(rec.metric_names, rec.log) if isinstance(v, float)})
+        if self.open and self.photos: self.show()
+    def close(self):
+        for o in self.open: o.close()
+        self.open = []
+
+    @torch.no_grad()
+    def show(self):
+        with no_trace(self.model): pred = self.model.eval()(self.photos[0])
+        self.dls.valid.show_results(self.photos, pred, max_n=self.n)
+        pixels = drawn()
+        for o in self.open: o.picture('photos', pixels, self.train_iter)
+
+# %% ../nbs/08_pretrain.ipynb #0000002b
 def new_run(
     out: str | Path, # run directory
 ) -> Path: # `out`
@@ -405,7 +438,7 @@ def _plain_lines(learn):
 optimizers = dict(adamw=Adam, adam=partial(OptimWrapper, opt=torch.optim.Adam)) # fastai's Adam is an AdamW
 schedules = dict(one_cycle=lambda learn,n,lr: learn.fit_one_cycle(n, slice(lr*.3, lr)), flat=lambda learn,n,lr: learn.fit(n, lr))
 
-# %% ../nbs/08_pretrain.ipynb #0000002a
+# %% ../nbs/08_pretrain.ipynb #0000002c
 @delegates(colorize_learner)
 def pretrain(
     dls: DataLoaders, # from `colorize_dls`
@@ -416,6 +449,7 @@ def pretrain(
     optimizer: str = 'adamw', # 'adamw', or 'adam': without weight decay
     progress: bool = True, # a progress bar; False: one plain line an epoch, for log files
     resume: bool = False, # go on with the training that `out` holds?
+    track: list = (), # trackers to show it in: 'tensorboard', 'wandb'
     cbs: list | Callback | None = None, # more callbacks
     **kwargs
 ) -> Learner: # the trained Learner
@@ -427,7 +461,8 @@ def pretrain(
     meta = dict(stage='pretrain', epochs=epochs, lr=lr, schedule=schedule, optimizer=optimizer,
                 size=dls.train.size, bs=dls.train.bs, seed=dls.train.seed, photos=len(dls.train_ds))
     kwargs['learner_kwargs'] = dict(opt_func=opt_func, path=run.out) | (kwargs.get('learner_kwargs') or {})
-    cbs = [*L(cbs), SaveGenerator(run.out/'generator.safetensors', **meta), Checkpoints(run, resume, lr=lr, schedule=schedule, optimizer=optimizer)]
+    cbs = [*L(cbs), SaveGenerator(run.out/'generator.safetensors', **meta), Checkpoints(run, resume, lr=lr, schedule=schedule, optimizer=optimizer),
+           *([Track(run, track)] if track else [])]
     learn = colorize_learner(dls, cbs=cbs, **kwargs)
     with nullcontext() if progress and rank() == 0 else _plain_lines(learn): fit(learn, epochs, lr)
     return learn

@@ -72,7 +72,7 @@ def test_a_run_of_two(photos, tmp_path):
 
 def test_the_command_in_two_processes(photos, tmp_path):
     "The very command; the main process alone speaks and writes"
-    args = '--preset quick --scratch --size 32 --bs 4 --num-workers 0 --device cpu --pretrain-epochs 1 --adversarial-epochs 1 --valid-pct .28'.split()
+    args = '--preset quick --scratch --size 32 --bs 4 --pretrain-epochs 1 --adversarial-epochs 1 --valid-pct .28'.split()
     p = subprocess.run([*LAUNCH, '--no-python', Path(sys.executable).with_name('colorize-train'), photos, '--out', tmp_path/'run', *args],
                        capture_output=True, text=True, timeout=300, env={**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''})
     assert p.returncode == 0, p.stderr[-3000:]

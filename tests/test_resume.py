@@ -1,5 +1,5 @@
 """Whatever ends a training, `resume` gives the very run that would have been."""
-import json, os, shutil, signal, subprocess, sys
+import json, os, shutil, signal, subprocess, sys, warnings
 from pathlib import Path
 import pandas as pd, pytest, torch
 from colorize_fastai import adversarial, run as room
@@ -242,3 +242,61 @@ def test_more_epochs_than_were_planned(photos, tmp_path, tiny):
     on.fit(1, progress=False)
     assert on.fit(1, progress=False).epoch.tolist() == [1, 2] # no resume: the trainer goes on from its average
     assert pd.read_csv(tmp_path/'on'/'metrics.csv').epoch.tolist() == [1, 2]
+
+def test_both_stages_of_ones_own(photos, tmp_path, every_step, monkeypatch):
+    "In a notebook, cut off in stage 2: all lines once more, and stage 1 has nothing left to do"
+    from colorize_fastai.pretrain import Checkpoints, colorize_learner
+    def lines(out, resume):
+        dls = colorize_dls(photos, size=32, bs=2, valid_pct=.25, num_workers=0, device='cpu', verbose=False)
+        torch.manual_seed(0)
+        learn = colorize_learner(dls, pix2pix_generator(noise_at_test=True, n_features=4, levels=4), precision='fp32')
+        with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(2, 1e-3, cbs=Checkpoints(out, resume=resume))
+        AdversarialTrainer(learn.model, PatchDiscriminator(16, n_features=8), dls, precision='fp32', cbs=[EMA(.9), SaveRun(Run(out, minutes=0))]).fit(2, progress=False, resume=resume)
+    lines(tmp_path/'whole', False)
+    with monkeypatch.context() as m, pytest.raises(Crash):
+        crash_at(m, 8 + 1 + 9)
+        lines(tmp_path/'run', False)
+    assert Run(tmp_path/'run').checkpoints('adversarial') and len(Run(tmp_path/'run').checkpoints('pretrain')) == 1
+    before = pd.read_csv(tmp_path/'run'/'metrics.csv')
+    lines(tmp_path/'run', True)
+    assert before.seconds.tolist()[:2] == pd.read_csv(tmp_path/'run'/'metrics.csv').seconds.tolist()[:2]
+    assert differ(end(tmp_path/'whole')[1:], end(tmp_path/'run')[1:]) == []
+
+@pytest.mark.parametrize('kind', ['list', 'frame'])
+def test_sources_that_are_no_folder(photos, tmp_path, monkeypatch, tiny, kind):
+    "Begun with a list or a DataFrame, in one working folder, and resumed in another"
+    files = sorted(photos.glob('*.png'))
+    monkeypatch.chdir(photos)
+    source = [f.name for f in files] if kind == 'list' else pd.DataFrame(dict(file=[f.name for f in files], is_valid=[i % 4 == 0 for i in range(len(files))]))
+    train(source, tmp_path/'whole', **TINY)
+    with monkeypatch.context() as m, pytest.raises(Crash):
+        m.setattr(Run, 'share', 1e12)
+        crash_at(m, 13)
+        train(source, tmp_path/'run', **TINY)
+    monkeypatch.chdir(tmp_path)
+    resume('run', progress=False)
+    assert differ(end(tmp_path/'whole')[1:], end(tmp_path/'run')[1:]) == []
+    assert pd.read_csv(tmp_path/'run'/'split.csv').is_valid.sum() == 3
+
+def test_split_of_ones_own(photos, tmp_path, monkeypatch, tiny):
+    "A split that came from a file is the run's own from its first moment, and the file may go"
+    train(photos, tmp_path/'first', **{**TINY, 'pretrain_epochs': 1, 'adversarial_epochs': 0, 'seed': 5})
+    mine = tmp_path/'mine.csv'
+    shutil.copy(tmp_path/'first'/'split.csv', mine)
+    with monkeypatch.context() as m, pytest.raises(Crash):
+        crash_at(m, 0)
+        train(photos, tmp_path/'run', split=mine, **TINY)
+    mine.unlink()
+    resume(tmp_path/'run', progress=False)
+    assert (tmp_path/'run'/'split.csv').read_text() == (tmp_path/'first'/'split.csv').read_text()
+
+def test_file_system_without_locks(photos, tmp_path, monkeypatch, tiny):
+    "As on some network drives"
+    import errno, fcntl
+    def flock(*_): raise OSError(number, 'no locks here')
+    for number in (errno.ENOSYS, errno.ENOTSUP):
+        with monkeypatch.context() as m, warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            m.setattr(fcntl, 'flock', flock)
+            train(photos, tmp_path/str(number), **TINY)
+    assert load_checkpoint(Run(tmp_path/str(errno.ENOTSUP)).checkpoints()[-1])
