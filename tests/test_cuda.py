@@ -1,13 +1,15 @@
 "What only a GPU can show: `pytest -m cuda tests/test_cuda.py`."
 import numpy as np, pandas as pd, pytest, torch
-from colorize_fastai.adversarial import AdversarialTrainer, train
+from colorize_fastai import run as room
+from colorize_fastai.adversarial import AdversarialTrainer, resume, train
 from colorize_fastai.color import from_L_ab, to_L_ab
 from colorize_fastai.data import colorize_dls
 from colorize_fastai.discriminator import PatchDiscriminator
 from colorize_fastai.evaluate import Judge, compare, grey
 from colorize_fastai.generator import unet_generator
 from colorize_fastai.photo import read_rgb, sample_photos
-from colorize_fastai.pretrain import best_precision, colorize_learner, pretrain
+from colorize_fastai.pretrain import OutOfMemory, best_precision, colorize_learner, pretrain
+from test_resume import Crash, crash_at, differ, end
 from colorize_fastai.weights import load_generator
 
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA GPU')]
@@ -83,3 +85,35 @@ def test_colorizer_on_the_gpu():
     photo = sample_photos()['astronaut']
     a, b = (np.asarray(Colorizer(device=d)(photo)).astype(int) for d in ('cpu', 'cuda'))
     assert np.abs(a - b).max() <= 8 and np.abs(a - b).mean() < .5
+
+@pytest.mark.parametrize('precision', ['fp32', 'bf16', 'fp16'])
+def test_resumed_on_the_gpu(folder, tmp_path, monkeypatch, precision):
+    "Under deterministic algorithms (and CUBLAS_WORKSPACE_CONFIG=:4096:8) a training that was cut off in each stage becomes the one that was not, to the last bit"
+    monkeypatch.setattr(room.Run, 'share', 1e12)
+    kw = dict(size=64, bs=4, encoder='resnet18', pretrained=False, pretrain_epochs=2, adversarial_epochs=2, valid_pct=.2, num_workers=2, device='cuda', verbose=False,
+              progress=False, minutes=0, precision=precision)
+    torch.use_deterministic_algorithms(True)
+    try:
+        train(folder, tmp_path/'whole', 'quick', **kw)
+        for i,n in enumerate((3, 15)):
+            with monkeypatch.context() as m, pytest.raises(Crash):
+                crash_at(m, n)
+                resume(tmp_path/'run', progress=False) if i else train(folder, tmp_path/'run', 'quick', **kw)
+        resume(tmp_path/'run', progress=False)
+    finally: torch.use_deterministic_algorithms(False)
+    assert differ(end(tmp_path/'whole'), end(tmp_path/'run')) == []
+
+def test_out_of_memory_on_the_gpu(folder):
+    "A process that may take a gigabyte: the batch does not fit, what the message names does, and what 'auto' finds"
+    dls = dls_of(folder, size=256, load_size=256, bs=16)
+    torch.cuda.set_per_process_memory_fraction(2**30/torch.cuda.get_device_properties(0).total_memory)
+    try:
+        learn = lambda micro_bs: colorize_learner(dls, precision='fp32', metrics=[], micro_bs=micro_bs, encoder='resnet18', pretrained=False, decoder='dynamic')
+        with pytest.raises(OutOfMemory, match='at a time fit') as e, (l := learn(None)).no_bar(), l.no_logging(): l.fit(1)
+        for micro_bs in (int(str(e.value).split('; ')[1].split()[0]), 'auto'):
+            with (l := learn(micro_bs)).no_bar(), l.no_logging(): l.fit(1)
+            assert 1 <= l.micro_bs < 16
+        t = AdversarialTrainer(l.model, PatchDiscriminator(70), dls, precision='fp32', micro_bs='auto')
+        t.fit(1, progress=False)
+        assert 1 <= t.micro_bs < 16
+    finally: torch.cuda.set_per_process_memory_fraction(1.)
