@@ -223,6 +223,7 @@ def _one_epoch(self:AdversarialTrainer):
     self._call('after_valid')
     self._call('after_epoch')
 
+# %% ../nbs/10_adversarial.ipynb #0000001b
 @patch
 def fit(self:AdversarialTrainer,
     n_epochs: int, # how many epochs more
@@ -248,6 +249,7 @@ def fit(self:AdversarialTrainer,
     if full: raise no_room(self.dls, self.micro_bs, self.fitting() if world_size() == 1 else None) # the error is gone, and what it held in memory
     return self.history
 
+# %% ../nbs/10_adversarial.ipynb #0000001c
 @patch
 def fitting(self:AdversarialTrainer) -> int:
     "How many photos at a time fit"
@@ -266,7 +268,7 @@ def fitting(self:AdversarialTrainer) -> int:
     if not n: raise no_room(self.dls, self.micro_bs, 0)
     return n
 
-# %% ../nbs/10_adversarial.ipynb #0000001c
+# %% ../nbs/10_adversarial.ipynb #0000001e
 @patch(as_prop=True)
 def history(self:AdversarialTrainer) -> pd.DataFrame:
     "What was measured, a row an epoch"
@@ -284,7 +286,7 @@ def plot_history(self:AdversarialTrainer):
         if len(cols) > 1: ax.legend(cols, fontsize=8)
     if self.settings['gan'] == 'bce': axs[0].axhline(.6931, color='grey', ls='--', lw=1)
 
-# %% ../nbs/10_adversarial.ipynb #0000001e
+# %% ../nbs/10_adversarial.ipynb #00000020
 def _words(row): return '  '.join(f'{k} {v:.4g}' for k,v in row.items())
 
 class Progress:
@@ -312,7 +314,7 @@ class Progress:
 
     def after_valid(self, t): rank() or print(f'{_words(t.rows[-1])}  {self.left(t)}', flush=True)
 
-# %% ../nbs/10_adversarial.ipynb #00000020
+# %% ../nbs/10_adversarial.ipynb #00000022
 @patch
 def state(self:AdversarialTrainer) -> dict:
     "All that the next step depends on"
@@ -340,7 +342,7 @@ def load_state(self:AdversarialTrainer, s:dict):
     if self.micro_bs == 'auto': self.micro_bs = s['micro_bs']
     set_rng_state(s['numbers'][rank()])
 
-# %% ../nbs/10_adversarial.ipynb #00000021
+# %% ../nbs/10_adversarial.ipynb #00000023
 class SaveRun:
     "Keep checkpoints, measurements and both nets in the run directory `out`, with `meta` and the settings in the headers; comes last"
     def __init__(self, out, **meta): self.run, self.meta = as_run(out), meta
@@ -377,7 +379,7 @@ class SaveRun:
         if stop and not last: raise self.run.stopped(f'epoch {t.epoch}')
     def after_fit(self, t): self.run.close()
 
-# %% ../nbs/10_adversarial.ipynb #00000023
+# %% ../nbs/10_adversarial.ipynb #00000025
 def give_up(t, why):
     "Raise `Diverged`, with both nets back at the newest checkpoint"
     saver = next((cb for cb in t.cbs if isinstance(cb, SaveRun)), None)
@@ -389,7 +391,7 @@ def give_up(t, why):
     t.load_state(state)
     raise Diverged(f'{why} (step {now}); both nets are back at step {t.steps}, which {saver.run.out} holds')
 
-# %% ../nbs/10_adversarial.ipynb #00000024
+# %% ../nbs/10_adversarial.ipynb #00000026
 class Guard:
     "Stop a training that learns nothing any more"
     def __init__(self, every=100, won=.02, grey=.03, looks=3): self.every, self.won, self.grey, self.looks = every, won, grey, looks
@@ -411,7 +413,7 @@ class Guard:
         if ratio and ratio[-1] < self.grey and (late or max(ratio) > 3*self.grey):
             give_up(t, f'The generator has gone grey: its validation pictures have {ratio[-1]:.1%} of the colorfulness of the photos; lower lambda_l1, or start from other weights')
 
-# %% ../nbs/10_adversarial.ipynb #00000026
+# %% ../nbs/10_adversarial.ipynb #00000028
 class SampleGrid:
     "Every `every` steps: grey / ours / truth of the first `n` validation photos, into `folder` (None: shown)"
     def __init__(self, every=500, folder=None, n=6): self.every, self.folder, self.n = every, folder and Path(folder), n
@@ -426,7 +428,7 @@ class SampleGrid:
         plt.savefig(self.folder/f'{t.steps:07d}.jpg')
         plt.close()
 
-# %% ../nbs/10_adversarial.ipynb #00000028
+# %% ../nbs/10_adversarial.ipynb #0000002a
 class Track:
     "Show the training in the trackers `names`: losses and rates every `every` steps, measurements and pictures of `n` validation photos after each epoch"
     def __init__(self, out, names, every=20, n=6):
@@ -449,7 +451,7 @@ class Track:
     def after_fit(self, t):
         for o in self.open: o.close()
 
-# %% ../nbs/10_adversarial.ipynb #0000002a
+# %% ../nbs/10_adversarial.ipynb #0000002c
 class EMA:
     "Average the generator's weights: `decay` of the average and 1 − `decay` of the weights, every step"
     def __init__(self, decay=.999): self.decay = decay
@@ -470,13 +472,13 @@ class EMA:
         for a,v in zip(self.avg, self.now(t), strict=True): a.data, v.data = v.data, a.data
         self.inside = not self.inside
 
-# %% ../nbs/10_adversarial.ipynb #0000002c
+# %% ../nbs/10_adversarial.ipynb #0000002e
 class ChannelsLast:
     "Both nets in channels-last memory"
     def before_fit(self, t):
         for net in (t.generator, t.discriminator): net.to(memory_format=torch.channels_last)
 
-# %% ../nbs/10_adversarial.ipynb #00000034
+# %% ../nbs/10_adversarial.ipynb #00000036
 @delegates(AdversarialTrainer)
 def train_adversarial(
     dls: DataLoaders, # from `colorize_dls`
@@ -505,7 +507,7 @@ def train_adversarial(
     trainer.fit(epochs, progress, resume)
     return trainer
 
-# %% ../nbs/10_adversarial.ipynb #00000035
+# %% ../nbs/10_adversarial.ipynb #00000037
 @by_main
 def _keep_pretrained(out, resume=False):
     "Make `out` ready for stage 2; a generator of stage 1 in it stays under another name"
@@ -517,7 +519,7 @@ def _keep_pretrained(out, resume=False):
         f'{out} holds a generator that was trained adversarially: give another --out (from Python, out=), or move it away')
     shutil.copy(found, kept)
 
-# %% ../nbs/10_adversarial.ipynb #00000038
+# %% ../nbs/10_adversarial.ipynb #0000003a
 _ours = dict(size=256, load_scale=1.25, resize='crop', bs=16, micro_bs=None, seed=42, net='unet', encoder='resnet18', decoder='light', pretrained=True, precision='auto',
              pretrain_epochs=20, lr=2e-3, schedule='one_cycle', optimizer='adamw',
              adversarial_epochs=10, adversarial_lr=2e-4, betas=(.5, .999), gan='bce', pixel='l1', lambda_l1=100., patch=70, n_features=48, ema=.999)
@@ -539,7 +541,7 @@ def preset(
     if unknown: raise ValueError(f'Unknown settings {unknown}: choose among {list(_ours)}')
     return {**PRESETS[name], **{k: v for k,v in kwargs.items() if v is not None}}
 
-# %% ../nbs/10_adversarial.ipynb #0000003b
+# %% ../nbs/10_adversarial.ipynb #0000003d
 def _net(cfg):
     "The generator that the settings describe"
     if cfg['net'] == 'pix2pix': return pix2pix_generator(noise_at_test=True)
@@ -558,7 +560,7 @@ def _stages(cfg):
     two = {k: cfg[k] for k in ('betas', 'gan', 'pixel', 'lambda_l1', 'patch', 'n_features', 'ema', 'precision', 'micro_bs')}
     return dict(epochs=cfg['pretrain_epochs'], **one), dict(epochs=cfg['adversarial_epochs'], lr=cfg['adversarial_lr'], **two)
 
-# %% ../nbs/10_adversarial.ipynb #0000003c
+# %% ../nbs/10_adversarial.ipynb #0000003e
 def train(
     source: str | Path | list, # photographs: a folder, files, … as for `colorize_dls`
     out: str | Path, # run directory, new
@@ -582,17 +584,22 @@ def train(
                  photos={k: str(Path(v).absolute()) if k in ('path', 'cache') and v else v for k,v in photos.items()})
     return _train(source, run, progress, begun, resume=False)
 
-# %% ../nbs/10_adversarial.ipynb #0000003d
+# %% ../nbs/10_adversarial.ipynb #0000003f
 def _lasting(source, path=None):
     "`source` as config.json can hold it, true in every working folder"
     if isinstance(source, (str, Path)): return str(Path(source).absolute()) if Path(source).exists() else str(source)
     return [str(f.absolute()) for f in _sources(source, path)[0]]
+
+def _found(source):
+    "The folder that the photos of `source` lie in, downloaded if need be"
+    with _main_first(): return str(Path(_sources(source, None)[1] if source.startswith('http') else source).absolute())
 
 @contextmanager
 def _main_first():
     "On each machine the main process alone at first (to download, and to fill caches), then the others, in silence"
     with PartialState().local_main_process_first() if world_size() > 1 else nullcontext(), redirect_stdout(open(os.devnull, 'w')) if rank() else nullcontext(): yield
 
+# %% ../nbs/10_adversarial.ipynb #00000040
 def _train(source, run, progress, begun, resume, split=None):
     "Do what `begun` says; to `resume` is to begin with the newest checkpoint, if there is one"
     cfg, photos = begun['cfg'], begun['photos']
@@ -614,7 +621,7 @@ def _train(source, run, progress, begun, resume, split=None):
 
 _dls_args = set(signature(colorize_dls).parameters) - {'source', 'load_size', *_ours}
 
-# %% ../nbs/10_adversarial.ipynb #0000003f
+# %% ../nbs/10_adversarial.ipynb #00000042
 def resume(
     out: str | Path, # run directory
     source: str | Path | None = None, # where the photographs are now; None: where they were
@@ -628,7 +635,8 @@ def resume(
     if not begun: raise RunError(f'{out} holds no training that could be resumed: begin one with --out (from Python, train)')
     run.minutes, photos, cfg = begun['minutes'], begun['photos'], {**_ours, **begun['cfg']}
     _device(photos.get('device'))
-    if source: begun, photos = {**begun, 'source': _lasting(source)}, {**photos, 'path': str(Path(source).absolute())}
+    if source: begun = {**begun, 'source': _lasting(source)}
+    if source or str(begun['source']).startswith('http'): photos = {**photos, 'path': _found(begun['source'])} # a download may have to be done anew
     if micro_bs: cfg['micro_bs'] = micro_bs
     for line in run.elsewhere() if rank() == 0 else (): print(f'not quite as it was: {line}', flush=True)
     split = run.photos(photos.get('path') or begun['root'], accept)

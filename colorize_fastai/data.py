@@ -444,6 +444,7 @@ def _processes():
     "(number of this process, how many there are) among those of a launcher such as torchrun"
     return int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))
 
+# %% ../nbs/02_data.ipynb #00000030
 def _device(device):
     if _processes()[1] > 1: # each on a graphics card of its own
         from accelerate import PartialState
@@ -469,6 +470,7 @@ def _add_cache(sets, folder, resize, num_workers, verbose):
         for o in some: o.cache = cache
         if verbose: print(f'cache: {sum(map(len, some))} photos at {size} px, {cache.path.stat().st_size/1e9:.2f} GB')
 
+# %% ../nbs/02_data.ipynb #00000031
 def _loaders(train, valid, bs, num_workers, device, load_size, **kw):
     rank, world = _processes()
     if num_workers is None: num_workers = min(8, max(1, num_cpus()//2//int(os.environ.get('LOCAL_WORLD_SIZE', 1))))

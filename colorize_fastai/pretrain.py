@@ -130,6 +130,7 @@ def fitting_bs(
     n = min(gathered(n))
     return n and math.ceil(bs/math.ceil(bs/n))
 
+# %% ../nbs/08_pretrain.ipynb #0000000f
 def check_micro_bs(micro_bs):
     if micro_bs not in (None, 'auto') and not (isinstance(micro_bs, int) and micro_bs > 0):
         raise ValueError(f"micro_bs is a number of photos, 1 or more, 'auto', or None, got {micro_bs!r}")
@@ -141,7 +142,7 @@ def no_room(dls, micro_bs, n):
         f'{n} at a time fit: give --micro-bs {n} (from Python, micro_bs={n}), and the gradients of a batch of {dls.train.bs} are added up, or --bs {n}')
     return OutOfMemory(f'no memory for {at_once} photos of {size} pixels at a time; {cure}')
 
-# %% ../nbs/08_pretrain.ipynb #00000011
+# %% ../nbs/08_pretrain.ipynb #00000012
 def shared(
     net: nn.Module, # on its device
 ) -> nn.Module: # `net`, or what to call in its stead
@@ -161,6 +162,7 @@ def average_statistics(
     dist.all_reduce(flat)
     for s,o in zip(stats, (flat/world_size()).split([len(s) for s in stats]), strict=True): s.copy_(o)
 
+# %% ../nbs/08_pretrain.ipynb #00000013
 def unsynced(net, more):
     "A context in which the gradients of `net` stay in this process, if `more` are to come"
     return net.no_sync() if more and hasattr(net, 'no_sync') else nullcontext()
@@ -174,7 +176,7 @@ class SumMetrics(Callback):
             if hasattr(m, 'merge'): m.merge(gathered(m.state()))
             elif hasattr(m, 'total'): m.total, m.count = map(sum, zip(*gathered((float(m.total), m.count))))
 
-# %% ../nbs/08_pretrain.ipynb #00000014
+# %% ../nbs/08_pretrain.ipynb #00000016
 class ColorizeLearner(Learner):
     "fastai's `Learner`, whose `fit` begins with epoch `start` and takes `micro_bs` photos at a time"
     start, micro_bs, more = 0, None, False
@@ -204,7 +206,7 @@ class ColorizeLearner(Learner):
         if not n: raise no_room(self.dls, self.micro_bs, 0)
         return n
 
-# %% ../nbs/08_pretrain.ipynb #00000015
+# %% ../nbs/08_pretrain.ipynb #00000017
 @patch
 def _do_one_batch(self:ColorizeLearner):
     n, m = len(self.xb[0]), self.micro_bs or len(self.xb[0])
@@ -225,6 +227,7 @@ def _do_one_batch(self:ColorizeLearner):
     self.opt.zero_grad()
     average_statistics(self.model)
 
+# %% ../nbs/08_pretrain.ipynb #00000018
 @patch
 def _one_part(self:ColorizeLearner, share):
     "Forward and backward with a part of the batch, which counts for `share` of it"
@@ -236,7 +239,7 @@ def _one_part(self:ColorizeLearner, share):
         self('after_loss')
         self._with_events(self._backward, 'backward', CancelBackwardException)
 
-# %% ../nbs/08_pretrain.ipynb #00000016
+# %% ../nbs/08_pretrain.ipynb #00000019
 @delegates(unet_generator)
 def colorize_learner(
     dls: DataLoaders, # from `colorize_dls`
@@ -262,7 +265,7 @@ def colorize_learner(
     learn.micro_bs = micro_bs
     return learn
 
-# %% ../nbs/08_pretrain.ipynb #00000022
+# %% ../nbs/08_pretrain.ipynb #00000025
 class RunCallback(Callback):
     "A callback whose errors say what happened to the run, without what fastai puts before it"
     def __call__(self, event):
@@ -278,7 +281,7 @@ class SaveGenerator(RunCallback):
             if self.trained and rank() == 0: save_weights(self.model, self.path, epoch=self.epoch + 1, **self.meta)
         self.trained = False
 
-# %% ../nbs/08_pretrain.ipynb #00000024
+# %% ../nbs/08_pretrain.ipynb #00000027
 class Checkpoints(RunCallback):
     "Keep the state of the training in the run directory `out`; with `resume`, go on from there"
     order = 90 # after all that changes the state
@@ -299,7 +302,7 @@ class Checkpoints(RunCallback):
         if self.active: self.dir.close()
         self.active = False
 
-# %% ../nbs/08_pretrain.ipynb #00000025
+# %% ../nbs/08_pretrain.ipynb #00000028
 @patch
 def state(self:Checkpoints) -> dict:
     "All that the next step depends on"
@@ -331,7 +334,7 @@ def _laid_out(opt, s):
     if isinstance(s['state'], list): return dict(hypers=L(s['hypers']), state=[laid_out(p, o) for p,o in zip(ps, s['state'], strict=True)])
     return {**s, 'state': {i: laid_out(ps[i], o) for i,o in s['state'].items()}}
 
-# %% ../nbs/08_pretrain.ipynb #00000026
+# %% ../nbs/08_pretrain.ipynb #00000029
 @patch
 def before_train(self:Checkpoints):
     if not self.active: return
@@ -353,7 +356,7 @@ def after_batch(self:Checkpoints):
     if save: self.save()
     if stop: raise self.dir.stopped(f'epoch {self.epoch + 1}, batch {self.batch}')
 
-# %% ../nbs/08_pretrain.ipynb #00000027
+# %% ../nbs/08_pretrain.ipynb #0000002a
 @patch
 def save(self:Checkpoints, score=None, **later):
     state = {**self.state(), **later}
@@ -368,7 +371,7 @@ def diverged(self:Checkpoints):
     raise Diverged(f'the loss is no number any more, by step {now}: lower lr, or take precision="fp32"; ' +
                    (f'the net is back at step {state["train_iter"]}' if state else 'there was no checkpoint yet'))
 
-# %% ../nbs/08_pretrain.ipynb #00000028
+# %% ../nbs/08_pretrain.ipynb #0000002b
 @patch
 def before_validate(self:Checkpoints): self.numbers = rng_state()
 @patch
@@ -388,7 +391,7 @@ def after_epoch(self:Checkpoints):
     self.save(row.get('delta_e', row.get('valid_loss')), epoch=self.epoch + 1, batch=0, pass_=self.pass_ + 1)
     if stop and not last: raise self.dir.stopped(f'epoch {self.epoch + 1}')
 
-# %% ../nbs/08_pretrain.ipynb #0000002a
+# %% ../nbs/08_pretrain.ipynb #0000002d
 class Track(RunCallback):
     "Show the training in the trackers `names`"
     order = 95 # after `Checkpoints`
@@ -419,7 +422,7 @@ class Track(RunCallback):
         pixels = drawn()
         for o in self.open: o.picture('photos', pixels, self.train_iter)
 
-# %% ../nbs/08_pretrain.ipynb #0000002b
+# %% ../nbs/08_pretrain.ipynb #0000002e
 def new_run(
     out: str | Path, # run directory
 ) -> Path: # `out`
@@ -438,7 +441,7 @@ def _plain_lines(learn):
 optimizers = dict(adamw=Adam, adam=partial(OptimWrapper, opt=torch.optim.Adam)) # fastai's Adam is an AdamW
 schedules = dict(one_cycle=lambda learn,n,lr: learn.fit_one_cycle(n, slice(lr*.3, lr)), flat=lambda learn,n,lr: learn.fit(n, lr))
 
-# %% ../nbs/08_pretrain.ipynb #0000002c
+# %% ../nbs/08_pretrain.ipynb #0000002f
 @delegates(colorize_learner)
 def pretrain(
     dls: DataLoaders, # from `colorize_dls`

@@ -119,6 +119,7 @@ def world_size(
     "How many processes train together"
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
+# %% ../nbs/07_run.ipynb #00000011
 _inside = False # of something that the main process does alone
 
 def by_main(f):
@@ -138,7 +139,7 @@ def by_main(f):
         return res[0]
     return _f
 
-# %% ../nbs/07_run.ipynb #00000011
+# %% ../nbs/07_run.ipynb #00000012
 def gathered(
     x, # anything
 ) -> list: # of every process, in their order
@@ -162,7 +163,7 @@ def averaged(
     dist.all_reduce(t)
     return dict(zip(values, t/world_size()))
 
-# %% ../nbs/07_run.ipynb #00000014
+# %% ../nbs/07_run.ipynb #00000015
 @contextmanager
 def writing(
     path: str | Path, # file of a run
@@ -176,6 +177,7 @@ STAGES = 'pretrain', 'adversarial'
 class Stopped(KeyboardInterrupt): "Somebody stopped the training, and its state is saved"
 class Diverged(FloatingPointError): "The training learns nothing any more, and why"
 
+# %% ../nbs/07_run.ipynb #00000016
 class Run:
     "The run directory `out`"
     share = .02 # of the time, at most, for checkpoints
@@ -195,13 +197,14 @@ class Run:
         f = self.out/'config.json'
         return json.loads(f.read_text()) if f.exists() else {}
 
+# %% ../nbs/07_run.ipynb #00000017
 def as_run(
     out: str | Path | Run, # folder, or the run
 ) -> Run:
     "`out` as a `Run`"
     return out if isinstance(out, Run) else Run(out)
 
-# %% ../nbs/07_run.ipynb #00000015
+# %% ../nbs/07_run.ipynb #00000018
 @patch
 def open(self:Run):
     "Keep other trainings out, and have signals wait for the end of a step"
@@ -210,6 +213,7 @@ def open(self:Run):
     if threading.current_thread() is threading.main_thread():
         self.handlers = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
 
+# %% ../nbs/07_run.ipynb #00000019
 @patch
 @by_main
 def _lock(self:Run):
@@ -225,6 +229,7 @@ def _lock(self:Run):
     self.lock = lock
     for f in (*self.folder.glob('.*'), *self.out.glob('.*.[0-9]*')): f.unlink() # writes that were cut off
 
+# %% ../nbs/07_run.ipynb #0000001a
 @patch
 def close(self:Run):
     "Let others in, and signals have their usual effect"
@@ -236,9 +241,11 @@ def close(self:Run):
 def _ask(self:Run, signum, frame):
     if self.asked: raise KeyboardInterrupt
     self.asked = signum
-    if rank() == 0: print('\nstopping after this step, to save it; once more to stop at once', flush=True)
+    try:
+        if rank() == 0: print('\nstopping after this step, to save it; once more to stop at once', flush=True)
+    except RuntimeError: pass # the signal came while something was being printed, and two cannot print at a time
 
-# %% ../nbs/07_run.ipynb #00000017
+# %% ../nbs/07_run.ipynb #0000001c
 @patch
 def due(self:Run,
     epoch_end: bool = False, # after an epoch, and not on its way
@@ -262,6 +269,7 @@ def wanted(self:Run,
     stop, due = any(s for s,_ in asked), asked[0][1]
     return stop or due, stop
 
+# %% ../nbs/07_run.ipynb #0000001d
 @patch
 @by_main
 def save(self:Run,
@@ -288,7 +296,7 @@ def write_link(src, dest):
     except OSError: shutil.copy(src, tmp)
     os.replace(tmp, dest)
 
-# %% ../nbs/07_run.ipynb #00000019
+# %% ../nbs/07_run.ipynb #0000001f
 @patch
 @by_main
 def latest(self:Run,
@@ -315,6 +323,7 @@ def begin(self:Run,
     self._write_rows()
     return state
 
+# %% ../nbs/07_run.ipynb #00000020
 @patch
 @by_main
 def _rows_before(self:Run, stage):
@@ -322,8 +331,6 @@ def _rows_before(self:Run, stage):
     if not f.exists(): return []
     rows = pd.read_csv(f, float_precision='round_trip').to_dict('records')
     return [{k: v for k,v in r.items() if v == v} for r in rows if STAGES.index(r['stage']) < STAGES.index(stage)]
-
-# %% ../nbs/07_run.ipynb #0000001a
 @patch
 @by_main
 def log(self:Run,
@@ -342,6 +349,7 @@ def _write_rows(self:Run):
     order = [c for c in df if c != 'seconds'] + [c for c in df if c == 'seconds']
     with writing(self.out/'metrics.csv'): write_whole(self.out/'metrics.csv', df[order].to_csv(index=False).encode())
 
+# %% ../nbs/07_run.ipynb #00000021
 @patch
 def alike(self:Run,
     then: dict, # settings that a checkpoint was made with
@@ -359,7 +367,7 @@ def stopped(self:Run,
     "What to say when a signal has ended the training, and the state is saved"
     return Stopped(f'stopped in {where}, and saved: colorize-train --resume {self.out} (from Python, resume=True) goes on from there')
 
-# %% ../nbs/07_run.ipynb #0000001e
+# %% ../nbs/07_run.ipynb #00000025
 def surroundings(
 ) -> dict: # versions of the libraries, and what else decides about the last bit
     "Where this process runs"
@@ -384,7 +392,7 @@ def elsewhere(self:Run) -> list: # lines
     old, now = self.config.get('surroundings', {}), surroundings()
     return [f'{k}: {old[k]} then, {now[k]} now' for k in old if old[k] != now.get(k)]
 
-# %% ../nbs/07_run.ipynb #00000020
+# %% ../nbs/07_run.ipynb #00000027
 @patch
 @by_main
 def keep_split(self:Run,
@@ -422,7 +430,7 @@ def _photos(self:Run, root, accept):
     print(f'{len(changed)} of {len(split)} photos have changed; going on with what is there', flush=True)
     return split[~split.file.isin([k for k,v in changed.items() if v == 'missing'])].reset_index(drop=True), True
 
-# %% ../nbs/07_run.ipynb #00000024
+# %% ../nbs/07_run.ipynb #0000002b
 class TensorBoard:
     "Curves and pictures of a stage for TensorBoard"
     def __init__(self, run, stage, step):
@@ -433,6 +441,7 @@ class TensorBoard:
     def picture(self, name, pixels, step): self.writer.add_image(name, pixels, step, dataformats='HWC')
     def close(self): self.writer.close()
 
+# %% ../nbs/07_run.ipynb #0000002c
 class WandB:
     "Curves and pictures of a stage for Weights & Biases"
     def __init__(self, run, stage, step):

@@ -105,7 +105,9 @@ def test_the_command(photos, tmp_path, monkeypatch, capsys):
     assert load_checkpoint(Run(tmp_path/'run').checkpoints()[-1])['micro_bs'] == 5
     assert colorize_train([*args[:2], str(tmp_path/'auto'), *args[3:], '--bs', 'auto']) == 0 # the preset's 32: the 13 photos
     assert load_checkpoint(Run(tmp_path/'auto').checkpoints()[-1])['micro_bs'] == 7
-    for wrong in ('0', '-3'): assert colorize_train([*args[:2], str(tmp_path/'no'), *args[3:], '--micro-bs', wrong]) == 2
+    assert colorize_train([*args[:2], str(tmp_path/'no'), *args[3:], '--micro-bs', '0']) == 2
+    with pytest.raises(SystemExit): colorize_train([*args, '--bs', 'many'])
+    assert "'many' is neither a number of photos nor auto" in capsys.readouterr().err
 
 REAL = """
 import resource, sys, json, torch

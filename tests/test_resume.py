@@ -300,3 +300,24 @@ def test_file_system_without_locks(photos, tmp_path, monkeypatch, tiny):
             m.setattr(fcntl, 'flock', flock)
             train(photos, tmp_path/str(number), **TINY)
     assert load_checkpoint(Run(tmp_path/str(errno.ENOTSUP)).checkpoints()[-1])
+
+def test_photos_from_the_web(photos, tmp_path, monkeypatch, tiny):
+    "COCO's sample, say: on another machine they are downloaded anew, into another folder"
+    from colorize_fastai import data
+    monkeypatch.setattr(data, 'untar_data', lambda url: photos)
+    with monkeypatch.context() as m, pytest.raises(Crash):
+        crash_at(m, 13)
+        train('https://example.org/photos.tgz', tmp_path/'run', **TINY)
+    elsewhere = shutil.copytree(photos, tmp_path/'elsewhere')
+    monkeypatch.setattr(data, 'untar_data', lambda url: elsewhere)
+    for source in (None, 'https://example.org/photos.tgz'): resume(tmp_path/'run', source, progress=False)
+    begun = Run(tmp_path/'run').config['arguments']
+    assert (begun['source'], begun['root']) == ('https://example.org/photos.tgz', str(elsewhere))
+
+def test_signal_while_printing(tmp_path, monkeypatch):
+    "Python refuses to print in the midst of printing; the signal counts all the same"
+    def reentrant(*args, **kwargs): raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stdout>'>")
+    run = Run(tmp_path/'run')
+    monkeypatch.setattr('builtins.print', reentrant)
+    run._ask(signal.SIGTERM, None)
+    assert run.asked == signal.SIGTERM and run.wanted() == (True, True)
