@@ -337,7 +337,7 @@ def show_rows(
     for (name, xs), ax in zip(rows.items(), axs, strict=True):
         for x, a in zip(xs, ax):
             if x.shape[0] == 1: x = from_L_ab(x, x.new_zeros(2, *x.shape[1:])) # a picture as grey as it looks
-            a.imshow(x.detach().float().cpu().permute(1, 2, 0).clamp(0, 1)); a.set(xticks=[], yticks=[])
+            a.imshow(x.detach().float().cpu().permute(1, 2, 0).clamp(0, 1).numpy()); a.set(xticks=[], yticks=[])
         ax[0].set_ylabel(name)
     if title: fig.suptitle(title)
 

@@ -11,7 +11,7 @@ __all__ = ['STAGES', 'TRACKERS', 'RunError', 'all_finite', 'save_checkpoint', 'l
            'check_trackers']
 
 # %% ../nbs/07_run.ipynb #00000003
-import errno, gc, hashlib, json, os, platform, random, shutil, signal, threading, time, uuid
+import csv, errno, gc, hashlib, json, os, platform, random, shutil, signal, threading, time, uuid
 from contextlib import contextmanager
 from functools import wraps
 from importlib.metadata import version
@@ -329,8 +329,9 @@ def begin(self:Run,
 def _rows_before(self:Run, stage):
     f = self.out/'metrics.csv'
     if not f.exists(): return []
-    rows = pd.read_csv(f, float_precision='round_trip').to_dict('records')
-    return [{k: v for k,v in r.items() if v == v} for r in rows if STAGES.index(r['stage']) < STAGES.index(stage)]
+    def number(s): return int(s) if s.lstrip('-').isdigit() else float(s) # to the last bit
+    with f.open(newline='') as rows:
+        return [{k: v if k == 'stage' else number(v) for k,v in r.items() if v} for r in csv.DictReader(rows) if STAGES.index(r['stage']) < STAGES.index(stage)]
 @patch
 @by_main
 def log(self:Run,
