@@ -97,7 +97,8 @@ def no_trace(
     *nets: nn.Module, # in train mode inside the block
 ):
     "What is tried inside leaves no gradients, running statistics, modes and random numbers behind"
-    buffers, modes = ([o for net in nets for o in f(net)] for f in (lambda n: [(b, b.clone()) for b in n.buffers()], lambda n: [(m, m.training) for m in n.modules()]))
+    buffers = [(b, b.clone()) for net in nets for b in net.buffers()]
+    modes = [(m, m.training) for net in nets for m in net.modules()]
     with same_numbers():
         try:
             for net in nets: net.train()
@@ -198,9 +199,10 @@ class ColorizeLearner(Learner):
 
     def fitting(self):
         "How many photos at a time fit"
+        autocast = next((cb.autocast for cb in self.cbs if isinstance(cb, DevicePrecision)), nullcontext())
         def trial(x, y):
             with no_trace(self.model):
-                with getattr(self, 'autocast', None) or nullcontext(): pred = self.model(x)
+                with autocast: pred = self.model(x)
                 self.loss_func(pred.float(), y).backward()
         n = fitting_bs(trial, self.dls, 0 if any(self.opt.state_dict()['state']) else 2*sum(p.numel() for p in self.model.parameters()))
         if not n: raise no_room(self.dls, self.micro_bs, 0)

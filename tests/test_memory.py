@@ -139,3 +139,12 @@ def test_real_shortage(tmp_path):
     out = res.stdout.strip().splitlines()
     assert res.returncode == 0 and len(out) == 2, (res.stdout, res.stderr[-2000:])
     assert out[0].startswith('no memory for 20 photos of 256 pixels at a time; ') and 'at a time fit' in out[0] and out[1] == 'fits'
+
+@pytest.mark.parametrize('precision', ['fp32', 'bf16'])
+@pytest.mark.parametrize('stage', [1, 2])
+def test_trials_are_in_the_precision_of_the_training(dls, stage, precision):
+    net, seen = small(5), []
+    net.down[0][0].register_forward_hook(lambda m, i, o: seen.append(o.dtype))
+    if stage == 1: quiet(colorize_learner(dls, net, precision=precision, metrics=[], micro_bs='auto'))
+    else: AdversarialTrainer(net, PatchDiscriminator(16, n_features=8), dls, precision=precision, micro_bs='auto').fit(1, progress=False)
+    assert set(seen) == {dict(fp32=torch.float32, bf16=torch.bfloat16)[precision]}
