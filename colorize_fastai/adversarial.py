@@ -235,8 +235,8 @@ def fit(self:AdversarialTrainer,
     self.until, self.resume, self.cbs_now = n_epochs if resume else self.epoch + n_epochs, resume, [*self.cbs, Progress(progress)]
     full = False
     with same_modes(self.generator, self.discriminator):
-        self._call('before_fit')
         try:
+            self._call('before_fit')
             if self.micro_bs == 'auto': self.micro_bs = self.fitting()
             self.G, self.D = shared(self.generator), shared(self.discriminator)
             while self.epoch < self.until: self._one_epoch()
@@ -433,7 +433,7 @@ class Track:
     "Show the training in the trackers `names`: losses and rates every `every` steps, measurements and pictures of `n` validation photos after each epoch"
     def __init__(self, out, names, every=20, n=6):
         check_trackers(names)
-        self.run, self.names, self.every, self.n = as_run(out), names, every, n
+        self.run, self.names, self.every, self.n, self.open = as_run(out), names, every, n, []
     def before_fit(self, t):
         self.open = [TRACKERS[k](self.run, 'adversarial', t.steps) for k in self.names] if rank() == 0 else []
         self.photos = [o[:self.n] for o in t.dls.valid.new().one_batch()] if len(t.dls.valid_ds) and self.open else None
@@ -454,7 +454,7 @@ class Track:
 # %% ../nbs/10_adversarial.ipynb #0000002c
 class EMA:
     "Average the generator's weights: `decay` of the average and 1 − `decay` of the weights, every step"
-    def __init__(self, decay=.999): self.decay = decay
+    def __init__(self, decay=.999): self.decay, self.inside = decay, None # is the average in the place of the weights? None: there is none yet
     def now(self, t): return [v for v in (*t.generator.parameters(), *t.generator.buffers()) if v.is_floating_point()]
     def before_fit(self, t): self.avg, self.start, self.inside = [v.detach().clone() for v in self.now(t)], t.steps, False
     def after_step(self, t):
@@ -462,7 +462,8 @@ class EMA:
         get_ema_multi_avg_fn(min(self.decay, n/(n + 9)))(self.avg, self.now(t), None)
     def before_valid(self, t): self.swap(t)
     def after_epoch(self, t): self.swap(t)
-    def after_fit(self, t): self.inside or self.swap(t)
+    def after_fit(self, t):
+        if self.inside is False: self.swap(t)
     before_sample = after_sample = before_valid
     def state_dict(self): return dict(avg=[a.detach() for a in self.avg], start=self.start)
     def load_state_dict(self, s):

@@ -217,11 +217,6 @@ def _check_resume(p, a):
     if given: p.error(f'--resume goes on with the settings of the run; leave out {", ".join(given)}')
     a.out = a.resume
 
-def _leave():
-    "End what several processes share"
-    from colorize_fastai.run import leave
-    leave()
-
 def colorize_train(
     argv: list=None, # arguments; None: those of the command line
 ) -> int: # exit status
@@ -231,19 +226,17 @@ def colorize_train(
     _check_resume(p, a)
     if argv is None: steady_malloc()
     rank = int(os.environ.get('RANK', 0)) # of several processes, those that torchrun or accelerate launch have started
-    status = 2
     try:
         _train(a)
         if not rank: _picture(a)
     except (ValueError, OSError, FloatingPointError, MemoryError) as e: _say(f'colorize-train{f" (process {rank})" if rank else ""}: {" ".join(str(e).split())}')
     except KeyboardInterrupt as e:
         if not rank: _say(f'colorize-train: {e}' if str(e) else f'colorize-train: stopped; colorize-train --resume {a.out} goes on from the last checkpoint')
-        status = 130
+        return 130
     else:
-        status = 0
         if not rank: print(f'trained → {a.out}; try: colorize PHOTO --weights {a.out} -o colorized')
-    if 'RANK' in os.environ: _leave()
-    return status
+        return 0
+    return 2
 
 # %% ../nbs/14_cli.ipynb #00000027
 _evaluate_about = '''Measure how well weights color a folder of color photographs, or how good another program's pictures of them are (--pred).

@@ -9,7 +9,7 @@ __all__ = ['resizes', 'scan_photos', 'split_photos', 'save_split', 'read_split',
            'PhotoCache', 'cache_photos', 'PhotoDataLoader', 'PhotoFiles', 'show_rows', 'drawn', 'colorize_dls']
 
 # %% ../nbs/02_data.ipynb #00000003
-import hashlib, json, math, os, shutil, uuid
+import atexit, gc, hashlib, json, math, os, shutil, uuid
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -445,10 +445,16 @@ def _processes():
     return int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))
 
 # %% ../nbs/02_data.ipynb #00000030
+def _part():
+    "Processes that have met part: torch's threads must end before Python does"
+    gc.collect() # nets that share their gradients hold on to those threads
+    if torch.distributed.is_initialized(): torch.distributed.destroy_process_group()
+
 def _device(device):
     if _processes()[1] > 1: # each on a graphics card of its own
         from accelerate import PartialState
         device = PartialState(cpu=str(device) == 'cpu').device
+        atexit.register(_part)
     try: return torch.zeros(1, device=device or default_device()).device
     except (RuntimeError, AssertionError) as e:
         raise ValueError(f"device {str(device)!r} cannot be used here ({str(e).splitlines()[0][:100]}); expected 'cpu', or 'cuda' on a machine with a GPU") from None

@@ -7,8 +7,8 @@ Docs: https://colorize-fastai.github.io/colorize_fastai/pretrain.html.md"""
 # %% auto #0
 __all__ = ['precisions', 'optimizers', 'schedules', 'best_precision', 'DevicePrecision', 'ChannelsLastBatch', 'encoder_decoder',
            'OutOfMemory', 'is_out_of_memory', 'no_trace', 'fitting_bs', 'check_micro_bs', 'no_room', 'shared',
-           'average_statistics', 'unsynced', 'SumMetrics', 'ColorizeLearner', 'colorize_learner', 'RunCallback',
-           'SaveGenerator', 'Checkpoints', 'Track', 'new_run', 'pretrain']
+           'average_statistics', 'unsynced', 'SumMetrics', 'closed', 'ColorizeLearner', 'colorize_learner',
+           'RunCallback', 'SaveGenerator', 'Checkpoints', 'Track', 'new_run', 'pretrain']
 
 # %% ../nbs/08_pretrain.ipynb #00000003
 import math, time
@@ -178,6 +178,11 @@ class SumMetrics(Callback):
             elif hasattr(m, 'total'): m.total, m.count = map(sum, zip(*gathered((float(m.total), m.count))))
 
 # %% ../nbs/08_pretrain.ipynb #00000016
+def closed(learn):
+    "A fit has ended, whatever has ended it: callbacks that have a `close` are told"
+    for cb in learn.cbs:
+        if hasattr(type(cb), 'close'): cb.close() # an instance would ask the learner, and the learner the net
+
 class ColorizeLearner(Learner):
     "fastai's `Learner`, whose `fit` begins with epoch `start` and takes `micro_bs` photos at a time"
     start, micro_bs, more = 0, None, False
@@ -192,7 +197,7 @@ class ColorizeLearner(Learner):
             full = True
         finally:
             self.start, self.net = 0, None
-            for cb in self.cbs: getattr(cb, 'close', lambda: None)()
+            closed(self)
         if full: # now that the error is gone, and with it what it held in memory
             self.pred = self.loss = self.loss_grad = self.xb = self.yb = None
             raise no_room(self.dls, self.micro_bs, self.fitting() if world_size() == 1 else None)
@@ -269,10 +274,13 @@ def colorize_learner(
 
 # %% ../nbs/08_pretrain.ipynb #00000025
 class RunCallback(Callback):
-    "A callback whose errors say what happened to the run, without what fastai puts before it"
+    "A callback whose errors say what happened to the run, without what fastai puts before it; a fit that does not begin is closed as one that ends"
     def __call__(self, event):
         try: return super().__call__(event)
-        except (RunError, Diverged) as e: raise type(e)(e.args[0].split('\n\t')[-1]) from None
+        except BaseException as e:
+            if event == 'before_fit': closed(self.learn)
+            if isinstance(e, (RunError, Diverged)): raise type(e)(e.args[0].split('\n\t')[-1]) from None
+            raise
 
 class SaveGenerator(RunCallback):
     "Write the generator to `path` after every epoch of training"
@@ -294,11 +302,9 @@ class Checkpoints(RunCallback):
         self.active, self.batch, self.numbers = True, 0, None
         self.like = dict(epochs=self.n_epoch, batches=len(self.dls.train), processes=world_size(), **{k: getattr(self.dls.train, k) for k in ('bs', 'size', 'load_size', 'resize', 'seed')})
         self.dir.open()
-        try:
-            state = self.dir.begin('pretrain', self.resume)
-            self.dir.describe(pretrain={**self.like, **self.meta})
-            if state: self.load(state)
-        except BaseException: self.close(); raise
+        state = self.dir.begin('pretrain', self.resume)
+        self.dir.describe(pretrain={**self.like, **self.meta})
+        if state: self.load(state)
 
     def close(self):
         if self.active: self.dir.close()

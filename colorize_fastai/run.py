@@ -6,12 +6,11 @@ Docs: https://colorize-fastai.github.io/colorize_fastai/run.html.md"""
 
 # %% auto #0
 __all__ = ['STAGES', 'TRACKERS', 'RunError', 'all_finite', 'save_checkpoint', 'load_checkpoint', 'rng_state', 'set_rng_state',
-           'same_numbers', 'laid_out', 'rank', 'world_size', 'by_main', 'gathered', 'leave', 'averaged', 'writing',
-           'Stopped', 'Diverged', 'Run', 'as_run', 'write_link', 'surroundings', 'TensorBoard', 'WandB',
-           'check_trackers']
+           'same_numbers', 'laid_out', 'rank', 'world_size', 'by_main', 'gathered', 'averaged', 'writing', 'Stopped',
+           'Diverged', 'Run', 'as_run', 'write_link', 'surroundings', 'TensorBoard', 'WandB', 'check_trackers']
 
 # %% ../nbs/07_run.ipynb #00000003
-import csv, errno, gc, hashlib, json, os, platform, random, shutil, signal, threading, time, uuid
+import csv, errno, hashlib, json, os, platform, random, shutil, signal, threading, time, uuid
 from contextlib import contextmanager
 from functools import wraps
 from importlib.metadata import version
@@ -148,11 +147,6 @@ def gathered(
     res = [None]*world_size()
     dist.all_gather_object(res, x)
     return res
-
-def leave():
-    "The processes part: for the end of a script, as torch's threads must end before Python does"
-    gc.collect() # nets that share their gradients hold on to those threads
-    if world_size() > 1: dist.destroy_process_group()
 
 def averaged(
     values: dict, # name → tensor of one number

@@ -10,7 +10,7 @@ from colorize_fastai.data import colorize_dls
 from colorize_fastai.discriminator import PatchDiscriminator
 from colorize_fastai.generator import Noise, pix2pix_generator
 from colorize_fastai.pretrain import colorize_learner
-from colorize_fastai.run import Run, gathered, leave, rank
+from colorize_fastai.run import Run, gathered, rank
 
 class Losses(Callback):
     "The loss of each step, in both stages"
@@ -57,4 +57,3 @@ def whole(photos, out):
 
 if __name__ == '__main__':
     dict(steps=steps, train=whole)[sys.argv[1]](*sys.argv[2:])
-    leave()

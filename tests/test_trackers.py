@@ -69,3 +69,19 @@ def test_unknown(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(room, 'find_spec', lambda n: None)
     with pytest.raises(ValueError, match='not installed: pip install tensorboard'): Track(tmp_path, ['tensorboard'])
     assert not (tmp_path/'run').exists()
+
+@pytest.mark.parametrize('stage', [1, 2])
+def test_tracker_that_does_not_start(photos, tmp_path, monkeypatch, stage):
+    "The run is left as it was found: unlocked, and signals with their usual effect"
+    import signal
+    def broken(*_): raise ConnectionError('no way to the server')
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setitem(room.TRACKERS, 'wandb', broken)
+    with pytest.raises(ConnectionError, match='no way'): train(photos, tmp_path/'run', track=['wandb'], **{**KW, 'pretrain_epochs': 2 - stage})
+    assert signal.getsignal(signal.SIGTERM) == before
+    monkeypatch.undo()
+    monkeypatch.setattr(adversarial, '_net', lambda cfg: pix2pix_generator(n_features=4, levels=4))
+    config = json.loads((tmp_path/'run'/'config.json').read_text())
+    config['arguments']['track'] = []
+    (tmp_path/'run'/'config.json').write_text(json.dumps(config))
+    resume(tmp_path/'run', progress=False)
