@@ -6,8 +6,8 @@ Docs: https://colorize-fastai.github.io/colorize_fastai/pretrain.html.md"""
 
 # %% auto #0
 __all__ = ['precisions', 'optimizers', 'schedules', 'best_precision', 'DevicePrecision', 'ChannelsLastBatch', 'encoder_decoder',
-           'OutOfMemory', 'is_out_of_memory', 'no_trace', 'fitting_bs', 'check_micro_bs', 'no_room', 'shared',
-           'average_statistics', 'unsynced', 'SumMetrics', 'closed', 'ColorizeLearner', 'colorize_learner',
+           'OutOfMemory', 'is_out_of_memory', 'same_modes', 'no_trace', 'fitting_bs', 'check_micro_bs', 'no_room',
+           'shared', 'average_statistics', 'unsynced', 'SumMetrics', 'closed', 'ColorizeLearner', 'colorize_learner',
            'RunCallback', 'SaveGenerator', 'Checkpoints', 'Track', 'new_run', 'pretrain']
 
 # %% ../nbs/08_pretrain.ipynb #00000003
@@ -93,19 +93,27 @@ def is_out_of_memory(
     return should_reduce_batch_size(e) or isinstance(e, MemoryError) or str(e) in ('could not create a primitive', 'could not create a memory object', 'std::bad_alloc')
 
 @contextmanager
+def same_modes(
+    *nets: nn.Module, # may change between train and eval mode inside the block
+):
+    "Every module of `nets` leaves the block in the mode in which it came"
+    modes = [(m, m.training) for net in nets for m in net.modules()]
+    try: yield
+    finally:
+        for m,mode in modes: m.training = mode
+
+@contextmanager
 def no_trace(
     *nets: nn.Module, # in train mode inside the block
 ):
     "What is tried inside leaves no gradients, running statistics, modes and random numbers behind"
     buffers = [(b, b.clone()) for net in nets for b in net.buffers()]
-    modes = [(m, m.training) for net in nets for m in net.modules()]
-    with same_numbers():
+    with same_modes(*nets), same_numbers():
         try:
             for net in nets: net.train()
             yield
         finally:
             for b,o in buffers: b.copy_(o)
-            for m,mode in modes: m.training = mode
             for net in nets: net.zero_grad()
 
 # %% ../nbs/08_pretrain.ipynb #0000000e
@@ -157,8 +165,9 @@ def average_statistics(
     net: nn.Module, # the same in all processes, but for running statistics
 ):
     "The running statistics of `net` become their means over all processes"
+    if world_size() == 1: return
     stats = [o for m in net.modules() for k in ('running_mean', 'running_var') if (o := getattr(m, k, None)) is not None]
-    if world_size() == 1 or not stats: return
+    if not stats: return
     flat = torch.cat(stats)
     dist.all_reduce(flat)
     for s,o in zip(stats, (flat/world_size()).split([len(s) for s in stats]), strict=True): s.copy_(o)
@@ -425,7 +434,7 @@ class Track(RunCallback):
 
     @torch.no_grad()
     def show(self):
-        with no_trace(self.model): pred = self.model.eval()(self.photos[0])
+        with same_modes(self.model), same_numbers(): pred = self.model.eval()(self.photos[0])
         self.dls.valid.show_results(self.photos, pred, max_n=self.n)
         pixels = drawn()
         for o in self.open: o.picture('photos', pixels, self.train_iter)

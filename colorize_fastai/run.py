@@ -217,9 +217,10 @@ def _lock(self:Run):
     except Timeout:
         dead = f', or, if there is none (on this file system a lock outlives its process), remove {self.out}/.lock' if isinstance(lock, SoftFileLock) else ''
         raise RunError(f'{self.out} is in use by another process: wait for its end, or give another --out{dead}') from None
-    except (NotImplementedError, OSError) as e:
-        if getattr(e, 'errno', None) in (errno.EACCES, errno.EROFS, errno.ENOSPC): raise RunError(f'{self.out} cannot be written ({e.strerror})') from None
-        lock = None # a file system without locks, such as some network drives
+    except NotImplementedError: lock = None # a file system without locks, such as some network drives
+    except OSError as e:
+        if e.errno not in (errno.ENOSYS, errno.ENOTSUP): raise RunError(f'{self.out} cannot be locked ({e.strerror or e}): check the folder and its permissions') from None
+        lock = None
     self.lock = lock
     for f in (*self.folder.glob('.*'), *self.out.glob('.*.[0-9]*')): f.unlink() # writes that were cut off
 

@@ -1,15 +1,13 @@
 """When memory runs out: the message names a batch that fits, 'auto' finds it, and parts of a batch are the batch."""
-import json, os, subprocess, sys
-from pathlib import Path
+import os, subprocess, sys
 import pytest, torch
-from fastai.callback.core import Callback
 from colorize_fastai import adversarial
-from colorize_fastai.adversarial import EMA, AdversarialTrainer, resume, train
+from colorize_fastai.adversarial import EMA, AdversarialTrainer, train
 from colorize_fastai.data import colorize_dls
 from colorize_fastai.discriminator import PatchDiscriminator
 from colorize_fastai.generator import pix2pix_generator
 from colorize_fastai.photo import read_rgb, sample_photos
-from colorize_fastai.pretrain import OutOfMemory, colorize_learner, pretrain
+from colorize_fastai.pretrain import OutOfMemory, colorize_learner
 from colorize_fastai.run import Run, load_checkpoint
 
 @pytest.fixture(scope='module')

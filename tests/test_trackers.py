@@ -1,6 +1,5 @@
 """What a training shows in TensorBoard and in Weights & Biases."""
 import json
-from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from colorize_fastai import adversarial, run as room
 from colorize_fastai.adversarial import resume, train
