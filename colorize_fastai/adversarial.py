@@ -9,7 +9,7 @@ __all__ = ['events', 'PRESETS', 'frozen', 'AdversarialTrainer', 'Progress', 'Sav
            'EMA', 'ChannelsLast', 'train_adversarial', 'preset', 'train', 'resume']
 
 # %% ../nbs/10_adversarial.ipynb #00000003
-import os, shutil, sys, time
+import os, sys, time
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from inspect import signature
 from pathlib import Path
@@ -32,10 +32,10 @@ from .discriminator import PatchDiscriminator
 from .generator import pix2pix_generator, unet_generator
 from .losses import _named, gan_loss, pixel_loss
 from .metrics import scores
-from .pretrain import (average_statistics, best_precision, check_micro_bs, fitting_bs, is_out_of_memory, new_run, no_room, no_trace, optimizers, precisions,
-    pretrain, same_modes, schedules, shared, unsynced)
+from .pretrain import (GREY, average_statistics, best_precision, check_micro_bs, first_photos, fitting_bs, gone_grey, is_out_of_memory, new_run, no_room, no_trace,
+    optimizers, precisions, pretrain, put_back, same_modes, schedules, shared, unsynced)
 from .run import (TRACKERS, Diverged, Run, RunError, all_finite, as_run, averaged, by_main, check_trackers, gathered, laid_out, rank, rng_state, same_numbers, set_rng_state,
-    world_size, writing)
+    world_size, write_link, writing)
 from .weights import load_generator, save_weights, weights_info
 
 # %% ../nbs/10_adversarial.ipynb #00000006
@@ -90,10 +90,11 @@ class AdversarialTrainer:
         cbs: list | None = None, # callbacks
     ):
         check_micro_bs(micro_bs)
+        self.asked = precision
         self.acc, precision = _accelerator(dls.device, precision)
         self.settings = dict(lambda_l1=lambda_l1, gan=gan, pixel=pixel, lr=lr, betas=list(betas), precision=precision)
         self.generator, self.discriminator, self.dls, self.lambda_l1 = generator.to(dls.device), discriminator.to(dls.device), dls, lambda_l1
-        self.G, self.D, self.micro_bs = self.generator, self.discriminator, micro_bs
+        self.G, self.D, self.micro_bs, self.search = self.generator, self.discriminator, micro_bs, False
         (self.d_loss, self.g_loss), self.distance = gan_loss(gan), pixel_loss(pixel)
         self.g_opt, self.d_opt = self.acc.prepare(*[torch.optim.Adam(net.parameters(), lr, betas) for net in (generator, discriminator)])
         self.epoch = self.batch = self.steps = 0
@@ -206,7 +207,8 @@ def _one_epoch(self:AdversarialTrainer):
         self.batch, self.steps = self.batch + 1, self.steps + 1
         self._call('after_step')
     losses = self.losses()
-    if any(v != v for v in losses.values()): give_up(self, f'Losses are no numbers any more, {losses}: lower lr, or take precision="fp32"')
+    if any(v != v for v in losses.values()) or not all_finite([net.state_dict() for net in (self.generator, self.discriminator)]):
+        give_up(self, f'Losses or weights are no numbers any more, {losses}: lower lr, or take precision="fp32"')
     self._call('before_valid')
     self.rows.append(dict(epoch=self.epoch + 1, **losses, **self.validate(), seconds=round(time.time() - start, 1)))
     self.epoch, self.batch, self.sums = self.epoch + 1, 0, {}
@@ -273,8 +275,9 @@ def plot_history(self:AdversarialTrainer):
     for (title, cols), ax in zip(panels.items(), axs, strict=True):
         cols = [c for c in cols if c in df]
         ax.plot(df[cols], marker='.'); ax.set_title(title, size=10)
+        ax.set_xlabel('epoch')
+        if title == 'game' and self.settings['gan'] == 'bce': ax.axhline(.6931, color='grey', ls='--', lw=1); cols = [*cols, 'log 2']
         if len(cols) > 1: ax.legend(cols, fontsize=8)
-    if self.settings['gan'] == 'bce': axs[0].axhline(.6931, color='grey', ls='--', lw=1)
 
 # %% ../nbs/10_adversarial.ipynb #00000020
 def _words(row): return '  '.join(f'{k} {v:.4g}' for k,v in row.items())
@@ -312,11 +315,20 @@ def state(self:AdversarialTrainer) -> dict:
     for cb in inside: cb.swap(self)
     scaler = self.acc.scaler.state_dict() if self.acc.scaler else {}
     res = dict(epoch=self.epoch, batch=self.batch, steps=self.steps, sums=dict(self.sums), history=list(self.rows), scaler=scaler, numbers=gathered(rng_state()), micro_bs=self.micro_bs,
-               callbacks={type(cb).__name__: cb.state_dict() for cb in self.cbs if hasattr(cb, 'state_dict')},
+               callbacks={k: cb.state_dict() for k,cb in _with_state(self.cbs).items()},
                **{k: getattr(self, k).state_dict() for k in ('generator', 'discriminator', 'g_opt', 'd_opt')})
     for cb in inside: cb.swap(self)
     return res
 
+def _with_state(cbs):
+    "Name → callback, of those that have a state"
+    res = {}
+    for cb in cbs:
+        name = type(cb).__name__
+        if hasattr(cb, 'state_dict'): res[f'{name} {len(res)}' if name in res else name] = cb
+    return res
+
+# %% ../nbs/10_adversarial.ipynb #00000023
 @patch
 def load_state(self:AdversarialTrainer, s:dict):
     "Put everything where it was"
@@ -324,35 +336,40 @@ def load_state(self:AdversarialTrainer, s:dict):
     for opt,o in ((self.g_opt, s['g_opt']), (self.d_opt, s['d_opt'])):
         ps = [p for pg in opt.param_groups for p in pg['params']]
         opt.load_state_dict({**o, 'state': {i: laid_out(ps[i], v) for i,v in o['state'].items()}})
-    if s['scaler']: self.acc.scaler.load_state_dict(s['scaler'])
-    for cb in self.cbs:
-        if hasattr(cb, 'load_state_dict'): cb.load_state_dict(s['callbacks'][type(cb).__name__])
+    if s['scaler'] and self.acc.scaler: self.acc.scaler.load_state_dict(s['scaler']) # another device may need none
+    for k,cb in _with_state(self.cbs).items(): cb.load_state_dict(s['callbacks'][k])
     self.epoch, self.batch, self.steps, self.rows = s['epoch'], s['batch'], s['steps'], s['history']
     self.sums = {k: v.to(self.dls.device) for k,v in s['sums'].items()}
-    if self.micro_bs == 'auto': self.micro_bs = s['micro_bs']
+    if self.micro_bs == 'auto' and not self.search: self.micro_bs = s['micro_bs']
     set_rng_state(s['numbers'][rank()])
 
-# %% ../nbs/10_adversarial.ipynb #00000023
+# %% ../nbs/10_adversarial.ipynb #00000024
 class SaveRun:
     "Keep checkpoints, measurements and both nets in the run directory `out`, with `meta` and the settings in the headers; comes last"
-    def __init__(self, out, **meta): self.run, self.meta = as_run(out), meta
+    def __init__(self,
+        out: str | Path | Run, # run directory
+        **meta # settings to note, which it must have been begun with
+    ): self.run, self.meta = as_run(out), meta
+
     def before_fit(self, t):
         own = {k: getattr(t.dls.train, k) for k in ('bs', 'size', 'load_size', 'resize', 'seed')}
-        self.like = {**t.settings, **{k: v for k,v in self.meta.items() if k != 'epochs'}, **own, 'batches': len(t.dls.train), 'processes': world_size()}
+        self.like = {**t.settings, 'precision': t.asked, **{k: v for k,v in self.meta.items() if k != 'epochs'}, **own, 'batches': len(t.dls.train), 'processes': world_size(),
+                     'callbacks': [*_with_state(t.cbs)]}
         self.run.open()
         try:
             if t.steps and self.run.rows is not None and not t.resume: return # the same training goes on
-            state = self.run.begin('adversarial', t.resume)
-            self.run.describe(adversarial={**self.like, 'epochs': t.until})
-            if state:
-                self.run.alike(state['like'], self.like)
+            if state := self.run.begin('adversarial', t.resume, self.like):
+                put_back(t.generator, state['generator'], self.run), put_back(t.discriminator, state['discriminator'], self.run)
+                t.search = self.run.search
                 t.load_state(state)
+            self.run.describe(adversarial={**self.like, 'epochs': t.until})
         except BaseException: self.run.close(); raise
 
     def save(self, t, score=None):
         state = t.state()
         if not all_finite([state[k] for k in ('generator', 'discriminator', 'sums')]): give_up(t, 'Losses or weights are no numbers any more: lower lr, or take precision="fp32"')
-        self.run.save('adversarial', t.steps, dict(like=self.like, **state), score)
+        fine = [cb.fine(t) for cb in t.cbs if hasattr(cb, 'fine')]
+        self.run.save('adversarial', t.steps, dict(like=self.like, **state), score, min(fine, default=None))
     def after_step(self, t, training=True):
         save, stop = self.run.wanted(training)
         if save: self.save(t)
@@ -369,23 +386,30 @@ class SaveRun:
         if stop and not last: raise self.run.stopped(f'epoch {t.epoch}')
     def after_fit(self, t): self.run.close()
 
-# %% ../nbs/10_adversarial.ipynb #00000025
-def give_up(t, why):
-    "Raise `Diverged`, with both nets back at the newest checkpoint"
+# %% ../nbs/10_adversarial.ipynb #00000026
+def give_up(t, why, step=None):
+    "Raise `Diverged`, with both nets back at the newest checkpoint, not after `step`"
     saver = next((cb for cb in t.cbs if isinstance(cb, SaveRun)), None)
-    state = saver and saver.run.latest('adversarial')
-    if not state: raise Diverged(f'{why} (step {t.steps})')
+    state, now = saver and saver.run.back('adversarial', step), t.steps
+    if not state: raise Diverged(f'{why}, in a new run (step {now}; there is no checkpoint from before)')
     for cb in t.cbs:
         if getattr(cb, 'inside', False): cb.swap(t) # an average in the place of the weights
-    now = t.steps
     t.load_state(state)
-    raise Diverged(f'{why} (step {now}); both nets are back at step {t.steps}, which {saver.run.out} holds')
+    raise Diverged(f'{why}, in a new run (step {now}); both nets are back at step {t.steps}, which {saver.run.out} holds')
 
-# %% ../nbs/10_adversarial.ipynb #00000026
+# %% ../nbs/10_adversarial.ipynb #00000027
 class Guard:
     "Stop a training that learns nothing any more"
-    def __init__(self, every=100, won=.02, grey=.03, looks=3): self.every, self.won, self.grey, self.looks = every, won, grey, looks
-    def before_fit(self, t): self.skipped = self.lost = 0
+    def __init__(self,
+        every: int = 100, # steps between two looks at the discriminator
+        won: float = .02, # loss under which it has won
+        grey: float = GREY, # share of the photos' colorfulness under which the generator is grey
+        looks: int = 3, # how many in a row must agree that it has won
+    ):
+        self.every, self.won, self.grey, self.looks = every, won, grey, looks
+        self.skipped = self.lost = self.well = 0
+    def state_dict(self): return dict(skipped=self.skipped, lost=self.lost, well=self.well)
+    def load_state_dict(self, s): self.skipped, self.lost, self.well = s['skipped'], s['lost'], s['well']
 
     def after_step(self, t):
         if t.acc.scaler: self.skipped = self.skipped + 1 if t.g_opt.step_was_skipped or t.d_opt.step_was_skipped else 0
@@ -393,40 +417,63 @@ class Guard:
         if t.steps % self.every: return
         d = t.last['d'].item()
         if d != d: give_up(t, 'The loss of the discriminator is no number any more: lower lr, or take precision="fp32"')
-        self.lost = self.lost + 1 if d < self.won else 0
+        if d < self.won: self.lost += 1
+        else: self.lost, self.well = 0, t.steps
         if self.lost == self.looks: give_up(t, f'The discriminator has won: its loss was under {self.won} at {self.looks} looks in a row, and the generator learns nothing from it; '
-                                            'take a smaller patch or fewer n_features, or a larger lambda_l1')
-
-    def after_valid(self, t):
-        ratio = [r['color_ratio'] for r in t.rows if 'color_ratio' in r]
-        late = t.steps >= 20*self.every and len(ratio) >= self.looks and max(ratio[-self.looks:]) < self.grey # one that starts from nothing is grey at first
-        if ratio and ratio[-1] < self.grey and (late or max(ratio) > 3*self.grey):
-            give_up(t, f'The generator has gone grey: its validation pictures have {ratio[-1]:.1%} of the colorfulness of the photos; lower lambda_l1, or start from other weights')
+                                            'take a smaller patch or fewer n_features, or a larger lambda_l1', self.well)
 
 # %% ../nbs/10_adversarial.ipynb #00000028
+@patch
+def after_valid(self:Guard, t):
+    ratio = [r['color_ratio'] for r in t.rows if 'color_ratio' in r]
+    late = t.steps >= 20*self.every and len(ratio) >= self.looks and max(ratio[-self.looks:]) < self.grey # one that starts from nothing is grey at first
+    if ratio and ratio[-1] < self.grey and (late or gone_grey(ratio, self.grey)):
+        give_up(t, f'The generator has gone grey: its validation pictures have {ratio[-1]:.1%} of the colorfulness of the photos; lower lambda_l1, or start from other weights', self.colorful(t))
+
+@patch
+def colorful(self:Guard, t):
+    "The last step at which the generator was"
+    return max([r['epoch']*len(t.dls.train) for r in t.rows if r.get('color_ratio', 1) >= self.grey], default=0)
+
+@patch
+def fine(self:Guard, t):
+    "The last step at which all was well"
+    return min(self.well, self.colorful(t) or self.well)
+
+# %% ../nbs/10_adversarial.ipynb #0000002a
 class SampleGrid:
     "Every `every` steps: grey / ours / truth of the first `n` validation photos, into `folder` (None: shown)"
-    def __init__(self, every=500, folder=None, n=6): self.every, self.folder, self.n = every, folder and Path(folder), n
-    def before_fit(self, t): self.photos = [o[:self.n] for o in t.dls.valid.new().one_batch()] if len(t.dls.valid_ds) and rank() == 0 else None
+    def __init__(self,
+        every: int = 500, # steps between two grids
+        folder: str | Path | None = None, # gets STEP.jpg; None: they are shown
+        n: int = 6, # how many photos
+    ): self.every, self.folder, self.n = every, folder and Path(folder), n
+    def before_fit(self, t): self.photos = first_photos(t.dls, self.n) if rank() == 0 else None
     def after_step(self, t):
         if t.steps % self.every or not self.photos: return
         t._call('before_sample')
         t.dls.valid.show_results(self.photos, t.predict(self.photos[0]), max_n=self.n, title=f'step {t.steps}')
         t._call('after_sample')
         if not self.folder: return plt.show()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        plt.savefig(self.folder/f'{t.steps:07d}.jpg')
+        with writing(path := self.folder/f'{t.steps:07d}.jpg'):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            plt.savefig(path)
         plt.close()
 
-# %% ../nbs/10_adversarial.ipynb #0000002a
+# %% ../nbs/10_adversarial.ipynb #0000002c
 class Track:
     "Show the training in the trackers `names`: losses and rates every `every` steps, measurements and pictures of `n` validation photos after each epoch"
-    def __init__(self, out, names, every=20, n=6):
+    def __init__(self,
+        out: str | Path | Run, # run directory
+        names: list, # 'tensorboard', 'wandb'
+        every: int = 20, # steps between two points of a curve
+        n: int = 6, # how many photos
+    ):
         check_trackers(names)
         self.run, self.names, self.every, self.n, self.open = as_run(out), names, every, n, []
     def before_fit(self, t):
-        self.open = [TRACKERS[k](self.run, 'adversarial', t.steps) for k in self.names] if rank() == 0 else []
-        self.photos = [o[:self.n] for o in t.dls.valid.new().one_batch()] if len(t.dls.valid_ds) and self.open else None
+        with same_numbers(): self.open = [TRACKERS[k](self.run, 'adversarial', t.steps) for k in self.names] if rank() == 0 else []
+        self.photos = first_photos(t.dls, self.n) if self.open else None
     def log(self, t, values):
         for o in self.open: o.log(values, t.steps)
     def after_step(self, t):
@@ -441,10 +488,12 @@ class Track:
     def after_fit(self, t):
         for o in self.open: o.close()
 
-# %% ../nbs/10_adversarial.ipynb #0000002c
+# %% ../nbs/10_adversarial.ipynb #0000002e
 class EMA:
     "Average the generator's weights: `decay` of the average and 1 − `decay` of the weights, every step"
-    def __init__(self, decay=.999): self.decay, self.inside = decay, None # is the average in the place of the weights? None: there is none yet
+    def __init__(self,
+        decay: float = .999, # of the average; 1 − `decay` of the weights come in with each step
+    ): self.decay, self.inside = decay, None # is the average in the place of the weights? None: there is none yet
     def now(self, t): return [v for v in (*t.generator.parameters(), *t.generator.buffers()) if v.is_floating_point()]
     def before_fit(self, t): self.avg, self.start, self.inside = [v.detach().clone() for v in self.now(t)], t.steps, False
     def after_step(self, t):
@@ -463,13 +512,13 @@ class EMA:
         for a,v in zip(self.avg, self.now(t), strict=True): a.data, v.data = v.data, a.data
         self.inside = not self.inside
 
-# %% ../nbs/10_adversarial.ipynb #0000002e
+# %% ../nbs/10_adversarial.ipynb #00000030
 class ChannelsLast:
     "Both nets in channels-last memory"
     def before_fit(self, t):
         for net in (t.generator, t.discriminator): net.to(memory_format=torch.channels_last)
 
-# %% ../nbs/10_adversarial.ipynb #00000036
+# %% ../nbs/10_adversarial.ipynb #00000038
 @delegates(AdversarialTrainer)
 def train_adversarial(
     dls: DataLoaders, # from `colorize_dls`
@@ -493,12 +542,13 @@ def train_adversarial(
     meta = dict(stage='adversarial', epochs=epochs, ema=ema, size=dls.train.size, bs=dls.train.bs, seed=dls.train.seed, photos=len(dls.train_ds))
     cbs = [*FL(cbs), ChannelsLast(), *([EMA(ema)] if ema else []), SampleGrid(every, run.out/'samples'), Guard(), SaveRun(run, **meta), *([Track(run, track)] if track else [])]
     trainer = AdversarialTrainer(generator, PatchDiscriminator(patch, n_features=n_features), dls, cbs=cbs, **kwargs)
-    _keep_pretrained(run.out, resume)
-    run.keep_split(dls)
-    trainer.fit(epochs, progress, resume)
+    with run.held():
+        _keep_pretrained(run.out, resume)
+        run.keep_split(dls)
+        trainer.fit(epochs, progress, resume)
     return trainer
 
-# %% ../nbs/10_adversarial.ipynb #00000037
+# %% ../nbs/10_adversarial.ipynb #00000039
 @by_main
 def _keep_pretrained(out, resume=False):
     "Make `out` ready for stage 2; a generator of stage 1 in it stays under another name"
@@ -508,9 +558,9 @@ def _keep_pretrained(out, resume=False):
     if not found.exists() or resume and not fresh: return
     if not resume and (kept.exists() or not fresh): raise ValueError(
         f'{out} holds a generator that was trained adversarially: give another --out (from Python, out=), or move it away')
-    shutil.copy(found, kept)
+    with writing(kept): write_link(found, kept)
 
-# %% ../nbs/10_adversarial.ipynb #0000003a
+# %% ../nbs/10_adversarial.ipynb #0000003c
 _ours = dict(size=256, load_scale=1.25, resize='crop', bs=16, micro_bs=None, seed=42, net='unet', encoder='resnet18', decoder='light', pretrained=True, precision='auto',
              pretrain_epochs=20, lr=2e-3, schedule='one_cycle', optimizer='adamw',
              adversarial_epochs=10, adversarial_lr=2e-4, betas=(.5, .999), gan='bce', pixel='l1', lambda_l1=100., patch=70, n_features=48, ema=.999)
@@ -532,7 +582,7 @@ def preset(
     if unknown: raise ValueError(f'Unknown settings {unknown}: choose among {list(_ours)}')
     return {**PRESETS[name], **{k: v for k,v in kwargs.items() if v is not None}}
 
-# %% ../nbs/10_adversarial.ipynb #0000003d
+# %% ../nbs/10_adversarial.ipynb #0000003f
 def _net(cfg):
     "The generator that the settings describe"
     if cfg['net'] == 'pix2pix': return pix2pix_generator(noise_at_test=True)
@@ -551,7 +601,7 @@ def _stages(cfg):
     two = {k: cfg[k] for k in ('betas', 'gan', 'pixel', 'lambda_l1', 'patch', 'n_features', 'ema', 'precision', 'micro_bs')}
     return dict(epochs=cfg['pretrain_epochs'], **one), dict(epochs=cfg['adversarial_epochs'], lr=cfg['adversarial_lr'], **two)
 
-# %% ../nbs/10_adversarial.ipynb #0000003e
+# %% ../nbs/10_adversarial.ipynb #00000040
 def train(
     source: str | Path | list, # photographs: a folder, files, … as for `colorize_dls`
     out: str | Path, # run directory, new
@@ -564,18 +614,18 @@ def train(
     **kwargs # settings to replace in the preset, and further arguments of `colorize_dls`
 ) -> Path: # the run directory
     "Teach a generator on L1, then adversarially; a stage of 0 epochs is left out"
-    photos = {k: kwargs.pop(k) for k in set(kwargs) & _dls_args}
+    photos = {k: kwargs.pop(k, v) for k,v in _dls_args.items()}
     _device(photos.get('device')) # if there are several processes, they meet here
     check_trackers(track)
     if not isinstance(source, (str, Path)): photos['path'] = photos.get('path') or '.'
     cfg, run = preset(name, **kwargs), Run(new_run(out), minutes)
     if generator: cfg['pretrain_epochs'] = 0
     if run.checkpoints(): raise RunError(f'{out} holds a training that was begun: resume it (colorize-train --resume {out}), or give another folder')
-    begun = dict(source=_lasting(source, photos.get('path')), cfg=cfg, generator=generator and _lasting(generator), every=every, minutes=minutes, track=list(track),
+    begun = dict(preset=name, source=_lasting(source, photos.get('path')), cfg=cfg, generator=generator and _lasting(generator), every=every, minutes=minutes, track=list(track),
                  photos={k: str(Path(v).absolute()) if k in ('path', 'cache') and v else v for k,v in photos.items()})
     return _train(source, run, progress, begun, resume=False)
 
-# %% ../nbs/10_adversarial.ipynb #0000003f
+# %% ../nbs/10_adversarial.ipynb #00000041
 def _lasting(source, path=None):
     "`source` as config.json can hold it, true in every working folder"
     if isinstance(source, (str, Path)): return str(Path(source).absolute()) if Path(source).exists() else str(source)
@@ -590,7 +640,7 @@ def _main_first():
     "On each machine the main process alone at first (to download, and to fill caches), then the others, in silence"
     with PartialState().local_main_process_first() if world_size() > 1 else nullcontext(), redirect_stdout(open(os.devnull, 'w')) if rank() else nullcontext(): yield
 
-# %% ../nbs/10_adversarial.ipynb #00000040
+# %% ../nbs/10_adversarial.ipynb #00000042
 def _train(source, run, progress, begun, resume, split=None):
     "Do what `begun` says; to `resume` is to begin with the newest checkpoint, if there is one"
     cfg, photos = begun['cfg'], begun['photos']
@@ -598,37 +648,42 @@ def _train(source, run, progress, begun, resume, split=None):
     set_seed(cfg['seed'])
     one, two = _stages(cfg)
     if split is not None: photos = {**photos, **dict(split=split, max_photos=None, min_colorfulness=0)}
+    stage = (run.latest() or {}).get('stage') if resume else None
     with _main_first():
         _sources(source, photos.get('path')) # nothing to train on? Said before any weights are downloaded
-        net = load_generator(begun['generator']) if begun['generator'] else _net({**cfg, 'pretrained': False} if resume and run.checkpoints() else cfg)
+        net = load_generator(begun['generator']) if begun['generator'] else _net({**cfg, 'pretrained': False} if stage else cfg)
         dls = colorize_dls(source, load_size=round(cfg['size']*cfg['load_scale']), **{k: cfg[k] for k in ('size', 'resize', 'bs', 'seed')}, **photos)
     if rank(): set_seed(cfg['seed'] + rank()) # dropout is another one in each process
-    run.keep_split(dls)
-    run.describe(arguments={**begun, 'root': str(dls.root.absolute()), 'photos': {k: v for k,v in begun['photos'].items() if k != 'split'}})
-    stage = (run.latest() or {}).get('stage')
-    if one['epochs'] and stage != 'adversarial': pretrain(dls, run, generator=net, progress=progress, resume=resume, track=begun['track'], **one)
-    if two['epochs']: train_adversarial(dls, net, run, every=begun['every'], progress=progress, resume=resume, track=begun['track'], **two)
+    with run.held():
+        run.keep_split(dls)
+        run.describe(arguments={**begun, 'root': str(dls.root.absolute()), 'photos': {k: v for k,v in begun['photos'].items() if k != 'split'}})
+        common = dict(progress=progress, resume=resume, track=begun['track'])
+        if one['epochs'] and stage != 'adversarial': pretrain(dls, run, generator=net, **common, **one)
+        if two['epochs'] and any(gathered(bool(run.asked))): raise run.stopped('stage 1, at its end') # a signal in the last moment
+        if two['epochs']: train_adversarial(dls, net, run, every=begun['every'], **common, **two)
     return run.out
 
-_dls_args = set(signature(colorize_dls).parameters) - {'source', 'load_size', *_ours}
+_dls_args = {k: p.default for k,p in signature(colorize_dls).parameters.items() if k not in {'source', 'load_size', *_ours}}
 
-# %% ../nbs/10_adversarial.ipynb #00000042
+# %% ../nbs/10_adversarial.ipynb #00000044
 def resume(
     out: str | Path, # run directory
     source: str | Path | None = None, # where the photographs are now; None: where they were
     accept: bool = False, # go on although photographs have changed or are missing?
     progress: bool | None = None, # as for `train`
-    micro_bs: int | str | None = None, # another one than before, where there is less memory
+    micro_bs: int | str | None = None, # another one than before, where there is less memory; 'auto': find out anew
+    minutes: float | None = None, # between two checkpoints; None: as before
 ) -> Path: # the run directory
     "Go on with a training that `train` or colorize-train began"
     run = Run(out)
     begun = run.config.get('arguments')
     if not begun: raise RunError(f'{out} holds no training that could be resumed: begin one with --out (from Python, train)')
-    run.minutes, photos, cfg = begun['minutes'], begun['photos'], {**_ours, **begun['cfg']}
+    begun = begun if minutes is None else {**begun, 'minutes': minutes}
+    run, photos, cfg = Run(out, begun['minutes']), begun['photos'], {**_ours, **begun['cfg']}
     _device(photos.get('device'))
     if source: begun = {**begun, 'source': _lasting(source)}
     if source or str(begun['source']).startswith('http'): photos = {**photos, 'path': _found(begun['source'])} # a download may have to be done anew
-    if micro_bs: cfg['micro_bs'] = micro_bs
+    if micro_bs: cfg['micro_bs'], run.search = micro_bs, micro_bs == 'auto'
     for line in run.elsewhere() if rank() == 0 else (): print(f'not quite as it was: {line}', flush=True)
     split = run.photos(photos.get('path') or begun['root'], accept)
     return _train(begun['source'], run, progress, {**begun, 'photos': photos, 'cfg': cfg}, True, split)

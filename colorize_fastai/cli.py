@@ -121,8 +121,9 @@ RUN, a new folder, gets
   config.json                every setting, and the versions of the libraries
   split.csv                  which photos were held out to measure on
   checkpoints/               from which --resume goes on, whatever has ended the training
-  samples/                   what stage 2 made of some of them on the way
-  results.png                rows grey / L1 / L1+cGAN / truth in the end'''
+  samples/                   what stage 2 made of some held-out photos on the way
+  results.png                rows grey / L1 / L1+cGAN / truth in the end
+  tensorboard/, wandb/       curves and pictures, with --track'''
 _train_examples = '''
 presets: ours (ResNet18, 256 pixels), quick (EfficientNet-Lite0, 128 pixels, 3 + 2 epochs),
   tutorial (Shariatnia 2020: DynamicUnet), pix2pix (Isola et al. 2017: U-Net from scratch, stage 2 only)
@@ -136,7 +137,7 @@ examples:
   colorize-train photos/ --out run --bs auto    on a graphics card with little memory
   torchrun --nproc-per-node 4 --no-python colorize-train photos/ --out run --bs 64     on four of them
 
-exit status: 0 trained, 2 an argument is wrong or there is nothing to train on, 130 interrupted'''
+exit status: 0 trained, 2 it could not be done (standard error says why), 130 interrupted'''
 
 # %% ../nbs/14_cli.ipynb #0000001c
 def _bs(x):
@@ -162,9 +163,9 @@ def _train_parser():
     add('--out', metavar='RUN', help='folder to make for the run')
     add('--resume', metavar='RUN', help='go on with this run, with its settings, as if nothing had happened')
     add('--accept-changes', action='store_true', help='with --resume: go on although photos have changed or are missing')
-    add('--checkpoint-minutes', type=float, default=5., metavar='X', help='minutes between two checkpoints; default: %(default)s')
+    add('--checkpoint-minutes', type=float, metavar='X', help='minutes between two checkpoints; default: 5, or with --resume as before')
     add('--preset', default='ours', help='settings to start from: ours, quick, tutorial or pix2pix (see below); default: %(default)s')
-    for k,(t,h) in _settings.items(): add('--' + k.replace('_', '-'), type=t, help=h, metavar={str: 'NAME', float: 'X'}.get(t, 'N'))
+    for k,(t,h) in _settings.items(): add('--' + k.replace('_', '-'), type=t, help=h, metavar={str: 'NAME', float: 'X', _bs: 'N|auto'}.get(t, 'N'))
     add('--generator', metavar='WEIGHTS', help='start stage 2 from this file, run, or packaged name, and leave stage 1 out')
     add('--scratch', action='store_true', help='start the encoder from noise, not from its ImageNet weights')
     add('--seed', type=int, default=42, help='of the split, the order, the crops and the first weights; default: %(default)s')
@@ -173,7 +174,7 @@ def _train_parser():
     add('--min-colorfulness', type=float, default=0., metavar='M', help='leave out photos duller than M (15: slightly colorful)')
     add('--max-photos', type=int, metavar='N', help='use at most N photos')
     add('--num-workers', type=int, metavar='N', help='processes that decode photos')
-    add('--track', metavar='NAME', action='append', default=[], help='show curves and pictures in tensorboard or wandb (may be given for each)')
+    add('--track', metavar='NAME', action='append', default=[], help='show curves and pictures in tensorboard or wandb (may be repeated)')
     add('--cache', metavar='DIR', help='folder that keeps the photos decoded and resized, for this training and later ones: faster, 3 bytes a pixel')
     add('--device', help="'cpu', 'cuda', … (default: the GPU if there is one)")
     return p
@@ -186,8 +187,8 @@ def _train(a):
         from fastai.data.external import URLs
         from colorize_fastai.adversarial import resume, train
     if a.folder == 'coco': a.folder = URLs.COCO_SAMPLE
-    if a.resume: resume(a.resume, a.folder, a.accept_changes, sys.stdout.isatty(), a.micro_bs)
-    else: train(a.folder, a.out, a.preset, a.generator, minutes=a.checkpoint_minutes, track=a.track, progress=sys.stdout.isatty(),
+    if a.resume: resume(a.resume, a.folder, a.accept_changes, sys.stdout.isatty(), a.micro_bs, a.checkpoint_minutes)
+    else: train(a.folder, a.out, a.preset, a.generator, minutes=5 if a.checkpoint_minutes is None else a.checkpoint_minutes, track=a.track, progress=sys.stdout.isatty(),
                 pretrained=False if a.scratch else None, seed=a.seed, **{k: getattr(a, k) for k in _settings},
                 **{k: getattr(a, k) for k in ('valid_pct', 'split', 'min_colorfulness', 'max_photos', 'num_workers', 'cache', 'device')})
 
@@ -212,10 +213,15 @@ def _check_resume(p, a):
     if not a.resume:
         if not (a.folder and a.out): p.error('a new training needs FOLDER and --out RUN; an old one goes on with --resume RUN')
         return
-    with_it = ('folder', 'resume', 'accept_changes', 'micro_bs')
+    with_it = ('folder', 'resume', 'accept_changes', 'micro_bs', 'checkpoint_minutes')
     given = [f"--{k.replace('_', '-')}" for k,v in vars(a).items() if k not in with_it and v != p.get_default(k)]
     if given: p.error(f'--resume goes on with the settings of the run; leave out {", ".join(given)}')
     a.out = a.resume
+
+def _then(out):
+    from colorize_fastai.run import Run
+    if Run(out).checkpoints(): return f'colorize-train --resume {out} goes on from the last checkpoint'
+    return f'{out} holds no checkpoint yet: begin again'
 
 def colorize_train(
     argv: list=None, # arguments; None: those of the command line
@@ -231,7 +237,7 @@ def colorize_train(
         if not rank: _picture(a)
     except (ValueError, OSError, FloatingPointError, MemoryError) as e: _say(f'colorize-train{f" (process {rank})" if rank else ""}: {" ".join(str(e).split())}')
     except KeyboardInterrupt as e:
-        if not rank: _say(f'colorize-train: {e}' if str(e) else f'colorize-train: stopped; colorize-train --resume {a.out} goes on from the last checkpoint')
+        if not rank: _say(f'colorize-train: {e}' if str(e) else f'colorize-train: stopped; {_then(a.out)}')
         return 130
     else:
         if not rank: print(f'trained → {a.out}; try: colorize PHOTO --weights {a.out} -o colorized')

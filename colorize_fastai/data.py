@@ -9,7 +9,7 @@ __all__ = ['resizes', 'scan_photos', 'split_photos', 'save_split', 'read_split',
            'PhotoCache', 'cache_photos', 'PhotoDataLoader', 'PhotoFiles', 'show_rows', 'drawn', 'colorize_dls']
 
 # %% ../nbs/02_data.ipynb #00000003
-import atexit, gc, hashlib, json, math, os, shutil, uuid
+import atexit, gc, hashlib, json, math, os, shutil, signal, uuid
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -292,6 +292,9 @@ class PhotoDataLoader(DataLoader):
     def sample(self): return (i for n,i in enumerate(self.idxs) if n//self.bs % self.num_workers == self.offs)
     def decode_batch(self, b, max_n=9, full=True): return list(zip(*b))[:max_n] # for `Learner.predict`
     def after_batch(self, b): return to_L_ab(b)
+    def wif(self): # a worker: a signal to the whole group is for the main process to answer, which wants its batch until then
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if hasattr(signal, 'alarm'): signal.signal(signal.SIGTERM, lambda *_: signal.alarm(10)) # Windows has none
     def to_detach(self, b, cpu=True, gather=True): return to_detach(b, cpu, gather=False) # processes may have unlike numbers of batches: fastai would wait forever
 
 # %% ../nbs/02_data.ipynb #00000020

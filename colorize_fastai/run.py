@@ -21,6 +21,7 @@ from fastcore.basics import patch
 from filelock import FileLock, SoftFileLock, Timeout
 from safetensors.torch import load, save
 from torch import Tensor
+from . import __version__
 from .data import changed_photos, read_split, save_split
 from .weights import write_whole
 
@@ -69,7 +70,8 @@ def load_checkpoint(
     path: str | Path, # file that `save_checkpoint` wrote
 ) -> dict: # the state, its tensors on the CPU
     "Read a checkpoint; `RunError` if it is not as it was written"
-    raw = memoryview(Path(path).read_bytes())
+    try: raw = memoryview(Path(path).read_bytes())
+    except OSError as e: raise OSError(f'{path} cannot be read ({e.strerror or e}): try again, or move it away to go on from the one before') from None
     if hashlib.sha256(raw[32:]).digest() != raw[:32]: raise RunError(f'{Path(path).name} is damaged ({len(raw)} bytes)')
     n = int.from_bytes(raw[32:40], 'little')
     tree = json.loads(bytes(raw[40:40+n]))['__metadata__']['tree']
@@ -183,13 +185,14 @@ class Run:
         if minutes < 0 or keep < 1: raise ValueError(f'minutes must be 0 or more and keep 1 or more, got minutes={minutes} and keep={keep}')
         self.out, self.minutes, self.keep, self.folder = Path(out), minutes, keep, Path(out)/'checkpoints'
         self.rows, self.best, self.asked, self.cost, self.accepted, self.looks = None, {}, None, 0., False, 0
-        self.lock, self.handlers, self.last = None, None, time.monotonic()
+        self.locks, self.handlers, self.last, self.search = [], None, time.monotonic(), False
 
     def checkpoints(self, stage='*'): return sorted(self.folder.glob(f'[0-9]-{stage}-*.ckpt'))
     @property
     def config(self):
         f = self.out/'config.json'
-        return json.loads(f.read_text()) if f.exists() else {}
+        try: return json.loads(f.read_text()) if f.exists() else {}
+        except json.JSONDecodeError as e: raise RunError(f'{f} is damaged ({e}): put back a copy of it, or start another run') from None
 
 # %% ../nbs/07_run.ipynb #00000017
 def as_run(
@@ -203,7 +206,7 @@ def as_run(
 def open(self:Run):
     "Keep other trainings out, and have signals wait for the end of a step"
     self._lock()
-    self.asked, self.last, self.looks = None, time.monotonic(), 0
+    self.asked, self.looks, self.last, self.since = None, 0, *[time.monotonic()]*2
     if threading.current_thread() is threading.main_thread():
         self.handlers = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
 
@@ -211,7 +214,7 @@ def open(self:Run):
 @patch
 @by_main
 def _lock(self:Run):
-    self.folder.mkdir(parents=True, exist_ok=True)
+    with writing(self.folder): self.folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(self.out/'.lock', is_singleton=True)
     try: lock.acquire(timeout=0)
     except Timeout:
@@ -221,26 +224,43 @@ def _lock(self:Run):
     except OSError as e:
         if e.errno not in (errno.ENOSYS, errno.ENOTSUP): raise RunError(f'{self.out} cannot be locked ({e.strerror or e}): check the folder and its permissions') from None
         lock = None
-    self.lock = lock
-    for f in (*self.folder.glob('.*'), *self.out.glob('.*.[0-9]*')): f.unlink() # writes that were cut off
+    self.locks.append(lock)
+    for f in (*self.folder.glob('.*'), *self.out.glob('.*.[0-9]*')): # writes that were cut off
+        if f.is_file(): f.unlink()
 
 # %% ../nbs/07_run.ipynb #0000001a
+@patch
+def _unlock(self:Run):
+    if self.locks and (lock := self.locks.pop()): lock.release()
+
+@patch
+@contextmanager
+def held(self:Run):
+    "Keep other trainings out of the directory, before and between its stages, too"
+    self._lock()
+    try: yield
+    finally: self._unlock()
+
+# %% ../nbs/07_run.ipynb #0000001b
 @patch
 def close(self:Run):
     "Let others in, and signals have their usual effect"
     for s,h in (self.handlers or {}).items(): signal.signal(s, h)
-    if self.lock: self.lock.release()
-    self.lock = self.handlers = self.asked = None
+    self._unlock()
+    self.handlers = None
 
 @patch
 def _ask(self:Run, signum, frame):
-    if self.asked: raise KeyboardInterrupt
-    self.asked = signum
+    now = time.monotonic()
+    if self.asked: # a launcher hands on what its processes have heard for themselves; only somebody who presses Ctrl-C again does not want to wait
+        if signum == signal.SIGTERM or now - self.asked < 2: return
+        raise KeyboardInterrupt
+    self.asked = now
     try:
-        if rank() == 0: print('\nstopping after this step, to save it; once more to stop at once', flush=True)
+        if rank() == 0: print('\nstopping after this step, to save it; Ctrl-C once more to stop at once', flush=True)
     except RuntimeError: pass # the signal came while something was being printed, and two cannot print at a time
 
-# %% ../nbs/07_run.ipynb #0000001c
+# %% ../nbs/07_run.ipynb #0000001d
 @patch
 def due(self:Run,
     epoch_end: bool = False, # after an epoch, and not on its way
@@ -256,15 +276,16 @@ def wanted(self:Run,
 ) -> tuple: # (save a checkpoint?, stop then?)
     "What the clock and signals ask for. Of several processes, all get the same answer: at the end of an epoch, and every tenth time on the way"
     stop, due = bool(self.asked), training and self.due(epoch_end)
-    if world_size() == 1: return stop or due, stop
-    if not training: return False, False # some may have fewer photos to validate on, and no time to answer
-    self.looks += 1
-    if self.looks % 10 and not epoch_end: return False, False
-    asked = gathered((stop, due))
-    stop, due = any(s for s,_ in asked), asked[0][1]
+    if world_size() > 1:
+        if not training: return False, False # some may have fewer photos to validate on, and no time to answer
+        self.looks += 1
+        if self.looks % 10 and not epoch_end: return False, False
+        asked = gathered((stop, due))
+        stop, due = any(s for s,_ in asked), asked[0][1]
+    self.since = time.monotonic()
     return stop or due, stop
 
-# %% ../nbs/07_run.ipynb #0000001d
+# %% ../nbs/07_run.ipynb #0000001e
 @patch
 @by_main
 def save(self:Run,
@@ -272,53 +293,77 @@ def save(self:Run,
     step: int, # steps of the stage so far
     state: dict, # what `begin` shall give back
     score: float | None = None, # lower is better; None: not to be compared
+    fine: int | None = None, # up to this step all was well, and the newest checkpoint of then stays; None: all is well
 ):
     "Write a checkpoint"
-    start, path = time.monotonic(), self.folder/f'{STAGES.index(stage) + 1}-{stage}-{step:08d}.ckpt'
-    best = score is not None and not score >= self.best.get(stage, float('inf'))
+    path = self.folder/f'{STAGES.index(stage) + 1}-{stage}-{step:08d}.ckpt'
+    best = score is not None and score < self.best.get(stage, float('inf'))
     if best: self.best[stage] = score
     with writing(path):
         save_checkpoint(path, dict(stage=stage, step=step, rows=self.rows, best=self.best, **state))
         if best: write_link(path, self.folder/f'best-{stage}.ckpt')
     for s in STAGES:
-        for f in self.checkpoints(s)[:-self.keep if s == stage else -1]: f.unlink()
-    self.last, self.cost = time.monotonic(), time.monotonic() - start
+        files, n = self.checkpoints(s), self.keep if s == stage else 1
+        stay = files[-n:] + ([f for f in files if _step(f) <= fine][-1:] if s == stage and fine is not None else [])
+        for f in files:
+            if f not in stay: f.unlink()
+    self.last = time.monotonic()
+    self.cost = self.last - self.since # since it was decided: the state had to be collected, too
+
+# %% ../nbs/07_run.ipynb #0000001f
+def _step(f): return int(f.stem.split('-')[-1])
 
 def write_link(src, dest):
     "`dest` becomes another name of the file `src`, or its copy where files have but one"
     tmp = dest.with_name(f'.{dest.name}.{os.getpid()}')
     try: os.link(src, tmp)
-    except OSError: shutil.copy(src, tmp)
+    except OSError: return write_whole(dest, src.read_bytes())
     os.replace(tmp, dest)
 
-# %% ../nbs/07_run.ipynb #0000001f
+# %% ../nbs/07_run.ipynb #00000021
 @patch
 @by_main
 def latest(self:Run,
     stage: str | None = None, # of this stage; None: of any
 ) -> dict | None: # the state, or None if there is none
     "The newest checkpoint that is whole"
-    for f in reversed(self.checkpoints(stage or '*')):
+    files = self.checkpoints(stage or '*')
+    for f in reversed(files):
         try: return load_checkpoint(f)
         except RunError as e:
-            print(f'{e}: going back to the one before', flush=True)
+            print(f'{e}: {"going back to the one before" if f != files[0] else "there is none before it, and all begins anew"}', flush=True)
             f.rename(f.with_suffix('.damaged'))
+
+# %% ../nbs/07_run.ipynb #00000022
+@patch
+@by_main
+def back(self:Run,
+    stage: str, # one of `STAGES`
+    step: int | None = None, # up to which all was well; None: to the last
+) -> dict | None: # the state, or None if there is none
+    "The newest checkpoint up to `step`; later ones are put aside as .diverged"
+    files = self.checkpoints(stage)
+    good = [f for f in files if step is None or _step(f) <= step]
+    for f in files[len(good):] if good else (): f.rename(f.with_suffix('.diverged'))
+    return self.latest(stage) if good else None
 
 @patch
 def begin(self:Run,
     stage: str, # one of `STAGES`
     resume: bool = False, # go on from the newest checkpoint? If there is none, start anew
+    like: dict | None = None, # settings that it must have been made with
 ) -> dict | None: # what was given to `save`; None: start anew
     "Start a stage, or go on with it"
     if not resume and self.checkpoints(stage):
         raise RunError(f'{self.out} holds a training that was begun: resume it, or give another folder')
     state = self.latest(stage) if resume else None
+    if state and like: self.alike(state['like'], like)
     if state: self.rows, self.best = state['rows'], state['best']
     elif self.rows is None: self.rows = self._rows_before(stage)
     self._write_rows()
     return state
 
-# %% ../nbs/07_run.ipynb #00000020
+# %% ../nbs/07_run.ipynb #00000023
 @patch
 @by_main
 def _rows_before(self:Run, stage):
@@ -345,7 +390,7 @@ def _write_rows(self:Run):
     order = [c for c in df if c != 'seconds'] + [c for c in df if c == 'seconds']
     with writing(self.out/'metrics.csv'): write_whole(self.out/'metrics.csv', df[order].to_csv(index=False).encode())
 
-# %% ../nbs/07_run.ipynb #00000021
+# %% ../nbs/07_run.ipynb #00000024
 @patch
 def alike(self:Run,
     then: dict, # settings that a checkpoint was made with
@@ -363,13 +408,13 @@ def stopped(self:Run,
     "What to say when a signal has ended the training, and the state is saved"
     return Stopped(f'stopped in {where}, and saved: colorize-train --resume {self.out} (from Python, resume=True) goes on from there')
 
-# %% ../nbs/07_run.ipynb #00000025
+# %% ../nbs/07_run.ipynb #00000028
 def surroundings(
 ) -> dict: # versions of the libraries, and what else decides about the last bit
     "Where this process runs"
-    libs = ('colorize_fastai', 'torch', 'torchvision', 'fastai', 'accelerate', 'numpy', 'pillow', 'simplejpeg', 'scikit-image')
-    return dict(python=platform.python_version(), **{k: version(k) for k in libs}, threads=torch.get_num_threads(),
-                gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None)
+    libs = ('torch', 'torchvision', 'fastai', 'fastcore', 'accelerate', 'timm', 'safetensors', 'numpy', 'pandas', 'pillow', 'simplejpeg', 'scikit-image')
+    return dict(python=platform.python_version(), colorize_fastai=__version__, **{k: version(k) for k in libs}, cuda=torch.version.cuda, cudnn=torch.backends.cudnn.version(),
+                threads=torch.get_num_threads(), gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None)
 
 @patch
 @by_main
@@ -388,18 +433,24 @@ def elsewhere(self:Run) -> list: # lines
     old, now = self.config.get('surroundings', {}), surroundings()
     return [f'{k}: {old[k]} then, {now[k]} now' for k in old if old[k] != now.get(k)]
 
-# %% ../nbs/07_run.ipynb #00000027
+# %% ../nbs/07_run.ipynb #0000002a
 @patch
 @by_main
 def keep_split(self:Run,
     dls, # of `colorize_dls`
 ):
     "Write split.csv, if it does not say the same already"
-    f, cols = self.out/'split.csv', ['file', 'is_valid']
-    if f.exists() and read_split(f)[cols].equals(dls.split[cols]): return
-    self.out.mkdir(parents=True, exist_ok=True)
-    save_split(dls.split, f, dls.root)
-    self.describe(split=dict(sha256=hashlib.sha256(f.read_bytes()).hexdigest(), train=len(dls.train_ds), valid=len(dls.valid_ds)))
+    f, cols, noted = self.out/'split.csv', ['file', 'is_valid'], self.config.get('split')
+    if noted and f.exists() and not self.accepted and read_split(f)[cols].equals(dls.split[cols]): return
+    tmp = self.out/f'.split.csv.{os.getpid()}'
+    with writing(f):
+        self.out.mkdir(parents=True, exist_ok=True)
+        save_split(dls.split, tmp, dls.root)
+        now, before = _sha256(tmp), _sha256(f) if f.exists() else None # somebody may pull the plug between these two files
+        self.describe(split=dict(sha256=now, before=before, accepted=self.accepted, train=len(dls.train_ds), valid=len(dls.valid_ds)))
+        os.replace(tmp, f)
+
+def _sha256(f): return hashlib.sha256(f.read_bytes()).hexdigest()
 
 @patch
 def photos(self:Run,
@@ -413,20 +464,20 @@ def photos(self:Run,
 @patch
 @by_main
 def _photos(self:Run, root, accept):
-    f = self.out/'split.csv'
-    if 'split' not in self.config: return None, False
-    if hashlib.sha256(f.read_bytes()).hexdigest() != self.config['split']['sha256']:
-        raise RunError(f'{f} has been edited since the run began: put back the old one, or start another run')
+    f, noted = self.out/'split.csv', self.config.get('split')
+    if not noted or not f.exists() and not self.checkpoints(): return None, False
+    if not f.exists() or _sha256(f) not in (noted['sha256'], noted.get('before')):
+        raise RunError(f'{f} {"has been edited since the run began" if f.exists() else "is missing"}: put back the old one, or start another run')
     split = read_split(f)
     changed = changed_photos(split, root) if 'bytes' in split else {}
-    if not changed: return split, False
+    if not changed: return split, noted.get('accepted', False)
     some = '; '.join(f'{k}: {v}' for k,v in list(changed.items())[:5]) + (f'; and {len(changed) - 5} more' if len(changed) > 5 else '')
     if not accept: raise RunError(f'{len(changed)} of {len(split)} photos in {root} are not what they were ({some}): put them back, '
                                   'or go on with what is there by --accept-changes (from Python, accept=True)')
     print(f'{len(changed)} of {len(split)} photos have changed; going on with what is there', flush=True)
     return split[~split.file.isin([k for k,v in changed.items() if v == 'missing'])].reset_index(drop=True), True
 
-# %% ../nbs/07_run.ipynb #0000002b
+# %% ../nbs/07_run.ipynb #0000002e
 class TensorBoard:
     "Curves and pictures of a stage for TensorBoard"
     def __init__(self, run, stage, step):
@@ -434,10 +485,11 @@ class TensorBoard:
         self.writer = SummaryWriter(run.out/'tensorboard'/stage, purge_step=step + 1)
     def log(self, values, step):
         for k,v in values.items(): self.writer.add_scalar(k, v, step)
+        self.writer.flush() # a process that is killed would take its last two minutes along
     def picture(self, name, pixels, step): self.writer.add_image(name, pixels, step, dataformats='HWC')
     def close(self): self.writer.close()
 
-# %% ../nbs/07_run.ipynb #0000002c
+# %% ../nbs/07_run.ipynb #0000002f
 class WandB:
     "Curves and pictures of a stage for Weights & Biases"
     def __init__(self, run, stage, step):
