@@ -364,29 +364,35 @@ class SaveRun:
                 t.load_state(state)
             self.run.describe(adversarial={**self.like, 'epochs': t.until})
         except BaseException: self.run.close(); raise
-
-    def save(self, t, score=None):
-        state = t.state()
-        if not all_finite([state[k] for k in ('generator', 'discriminator', 'sums')]): give_up(t, 'Losses or weights are no numbers any more: lower lr, or take precision="fp32"')
-        fine = [cb.fine(t) for cb in t.cbs if hasattr(cb, 'fine')]
-        self.run.save('adversarial', t.steps, dict(like=self.like, **state), score, min(fine, default=None))
-    def after_step(self, t, training=True):
-        save, stop = self.run.wanted(training)
-        if save: self.save(t)
-        if stop: raise self.run.stopped(f'epoch {t.epoch + 1}, batch {t.batch}')
-    def after_valid_batch(self, t): self.after_step(t, training=False)
-
-    def after_valid(self, t):
-        for name in ('generator', 'discriminator') if rank() == 0 else ():
-            with writing(path := self.run.out/f'{name}.safetensors'): save_weights(getattr(t, name), path, **{**t.settings, **self.meta, 'epoch': t.epoch, 'scores': t.rows[-1]})
-        self.run.log('adversarial', t.rows[-1])
-    def after_epoch(self, t):
-        last, (save, stop) = t.epoch == t.until, self.run.wanted(epoch_end=True)
-        if last or save: self.save(t, t.rows[-1].get('delta_e'))
-        if stop and not last: raise self.run.stopped(f'epoch {t.epoch}')
     def after_fit(self, t): self.run.close()
 
-# %% ../nbs/10_adversarial.ipynb #00000026
+# %% ../nbs/10_adversarial.ipynb #00000025
+@patch
+def save(self:SaveRun, t, score=None):
+    state = t.state()
+    if not all_finite([state[k] for k in ('generator', 'discriminator', 'sums')]): give_up(t, 'Losses or weights are no numbers any more: lower lr, or take precision="fp32"')
+    fine = [cb.fine(t) for cb in t.cbs if hasattr(cb, 'fine')]
+    self.run.save('adversarial', t.steps, dict(like=self.like, **state), score, min(fine, default=None))
+@patch
+def after_step(self:SaveRun, t, training=True):
+    save, stop = self.run.wanted(training)
+    if save: self.save(t)
+    if stop: raise self.run.stopped(f'epoch {t.epoch + 1}, batch {t.batch}')
+@patch
+def after_valid_batch(self:SaveRun, t): self.after_step(t, training=False)
+
+@patch
+def after_valid(self:SaveRun, t):
+    for name in ('generator', 'discriminator') if rank() == 0 else ():
+        with writing(path := self.run.out/f'{name}.safetensors'): save_weights(getattr(t, name), path, **{**t.settings, **self.meta, 'epoch': t.epoch, 'scores': t.rows[-1]})
+    self.run.log('adversarial', t.rows[-1])
+@patch
+def after_epoch(self:SaveRun, t):
+    last, (save, stop) = t.epoch == t.until, self.run.wanted(epoch_end=True)
+    if last or save: self.save(t, t.rows[-1].get('delta_e'))
+    if stop and not last: raise self.run.stopped(f'epoch {t.epoch}')
+
+# %% ../nbs/10_adversarial.ipynb #00000027
 def give_up(t, why, step=None):
     "Raise `Diverged`, with both nets back at the newest checkpoint, not after `step`"
     saver = next((cb for cb in t.cbs if isinstance(cb, SaveRun)), None)
@@ -397,7 +403,7 @@ def give_up(t, why, step=None):
     t.load_state(state)
     raise Diverged(f'{why}, in a new run (step {now}); both nets are back at step {t.steps}, which {saver.run.out} holds')
 
-# %% ../nbs/10_adversarial.ipynb #00000027
+# %% ../nbs/10_adversarial.ipynb #00000028
 class Guard:
     "Stop a training that learns nothing any more"
     def __init__(self,
@@ -422,7 +428,7 @@ class Guard:
         if self.lost == self.looks: give_up(t, f'The discriminator has won: its loss was under {self.won} at {self.looks} looks in a row, and the generator learns nothing from it; '
                                             'take a smaller patch or fewer n_features, or a larger lambda_l1', self.well)
 
-# %% ../nbs/10_adversarial.ipynb #00000028
+# %% ../nbs/10_adversarial.ipynb #00000029
 @patch
 def after_valid(self:Guard, t):
     ratio = [r['color_ratio'] for r in t.rows if 'color_ratio' in r]
@@ -440,7 +446,7 @@ def fine(self:Guard, t):
     "The last step at which all was well"
     return min(self.well, self.colorful(t) or self.well)
 
-# %% ../nbs/10_adversarial.ipynb #0000002a
+# %% ../nbs/10_adversarial.ipynb #0000002b
 class SampleGrid:
     "Every `every` steps: grey / ours / truth of the first `n` validation photos, into `folder` (None: shown)"
     def __init__(self,
@@ -460,7 +466,7 @@ class SampleGrid:
             plt.savefig(path)
         plt.close()
 
-# %% ../nbs/10_adversarial.ipynb #0000002c
+# %% ../nbs/10_adversarial.ipynb #0000002d
 class Track:
     "Show the training in the trackers `names`: losses and rates every `every` steps, measurements and pictures of `n` validation photos after each epoch"
     def __init__(self,
@@ -488,7 +494,7 @@ class Track:
     def after_fit(self, t):
         for o in self.open: o.close()
 
-# %% ../nbs/10_adversarial.ipynb #0000002e
+# %% ../nbs/10_adversarial.ipynb #0000002f
 class EMA:
     "Average the generator's weights: `decay` of the average and 1 − `decay` of the weights, every step"
     def __init__(self,
@@ -512,13 +518,13 @@ class EMA:
         for a,v in zip(self.avg, self.now(t), strict=True): a.data, v.data = v.data, a.data
         self.inside = not self.inside
 
-# %% ../nbs/10_adversarial.ipynb #00000030
+# %% ../nbs/10_adversarial.ipynb #00000031
 class ChannelsLast:
     "Both nets in channels-last memory"
     def before_fit(self, t):
         for net in (t.generator, t.discriminator): net.to(memory_format=torch.channels_last)
 
-# %% ../nbs/10_adversarial.ipynb #00000038
+# %% ../nbs/10_adversarial.ipynb #00000039
 @delegates(AdversarialTrainer)
 def train_adversarial(
     dls: DataLoaders, # from `colorize_dls`
@@ -548,7 +554,7 @@ def train_adversarial(
         trainer.fit(epochs, progress, resume)
     return trainer
 
-# %% ../nbs/10_adversarial.ipynb #00000039
+# %% ../nbs/10_adversarial.ipynb #0000003a
 @by_main
 def _keep_pretrained(out, resume=False):
     "Make `out` ready for stage 2; a generator of stage 1 in it stays under another name"
@@ -560,7 +566,7 @@ def _keep_pretrained(out, resume=False):
         f'{out} holds a generator that was trained adversarially: give another --out (from Python, out=), or move it away')
     with writing(kept): write_link(found, kept)
 
-# %% ../nbs/10_adversarial.ipynb #0000003c
+# %% ../nbs/10_adversarial.ipynb #0000003d
 _ours = dict(size=256, load_scale=1.25, resize='crop', bs=16, micro_bs=None, seed=42, net='unet', encoder='resnet18', decoder='light', pretrained=True, precision='auto',
              pretrain_epochs=20, lr=2e-3, schedule='one_cycle', optimizer='adamw',
              adversarial_epochs=10, adversarial_lr=2e-4, betas=(.5, .999), gan='bce', pixel='l1', lambda_l1=100., patch=70, n_features=48, ema=.999)
@@ -582,7 +588,7 @@ def preset(
     if unknown: raise ValueError(f'Unknown settings {unknown}: choose among {list(_ours)}')
     return {**PRESETS[name], **{k: v for k,v in kwargs.items() if v is not None}}
 
-# %% ../nbs/10_adversarial.ipynb #0000003f
+# %% ../nbs/10_adversarial.ipynb #00000040
 def _net(cfg):
     "The generator that the settings describe"
     if cfg['net'] == 'pix2pix': return pix2pix_generator(noise_at_test=True)
@@ -601,7 +607,7 @@ def _stages(cfg):
     two = {k: cfg[k] for k in ('betas', 'gan', 'pixel', 'lambda_l1', 'patch', 'n_features', 'ema', 'precision', 'micro_bs')}
     return dict(epochs=cfg['pretrain_epochs'], **one), dict(epochs=cfg['adversarial_epochs'], lr=cfg['adversarial_lr'], **two)
 
-# %% ../nbs/10_adversarial.ipynb #00000040
+# %% ../nbs/10_adversarial.ipynb #00000041
 def train(
     source: str | Path | list, # photographs: a folder, files, … as for `colorize_dls`
     out: str | Path, # run directory, new
@@ -625,7 +631,7 @@ def train(
                  photos={k: str(Path(v).absolute()) if k in ('path', 'cache') and v else v for k,v in photos.items()})
     return _train(source, run, progress, begun, resume=False)
 
-# %% ../nbs/10_adversarial.ipynb #00000041
+# %% ../nbs/10_adversarial.ipynb #00000042
 def _lasting(source, path=None):
     "`source` as config.json can hold it, true in every working folder"
     if isinstance(source, (str, Path)): return str(Path(source).absolute()) if Path(source).exists() else str(source)
@@ -640,7 +646,7 @@ def _main_first():
     "On each machine the main process alone at first (to download, and to fill caches), then the others, in silence"
     with PartialState().local_main_process_first() if world_size() > 1 else nullcontext(), redirect_stdout(open(os.devnull, 'w')) if rank() else nullcontext(): yield
 
-# %% ../nbs/10_adversarial.ipynb #00000042
+# %% ../nbs/10_adversarial.ipynb #00000043
 def _train(source, run, progress, begun, resume, split=None):
     "Do what `begun` says; to `resume` is to begin with the newest checkpoint, if there is one"
     cfg, photos = begun['cfg'], begun['photos']
@@ -665,7 +671,7 @@ def _train(source, run, progress, begun, resume, split=None):
 
 _dls_args = {k: p.default for k,p in signature(colorize_dls).parameters.items() if k not in {'source', 'load_size', *_ours}}
 
-# %% ../nbs/10_adversarial.ipynb #00000044
+# %% ../nbs/10_adversarial.ipynb #00000045
 def resume(
     out: str | Path, # run directory
     source: str | Path | None = None, # where the photographs are now; None: where they were

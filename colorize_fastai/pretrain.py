@@ -132,13 +132,16 @@ def fitting_bs(
             return batch_size
         except (RuntimeError, MemoryError) as e:
             if not is_out_of_memory(e): raise
+            stuck.append('create a primitive' in str(e)) # from this, oneDNN does not recover
         raise RuntimeError('The trial ran out of memory.') # in words that accelerate knows
-    one, bs = dls.train.one_batch(), -(-dls.train.bs//world_size())
+    one, bs, stuck = dls.train.one_batch(), -(-dls.train.bs//world_size()), []
     try: n = find_executable_batch_size(_try, starting_batch_size=bs)()
     except RuntimeError as e:
         if 'reached zero' not in str(e): raise
         n = 0
     n = min(gathered(n))
+    if not n and any(stuck): raise OutOfMemory(f'no memory for {bs} photos of {dls.train.size} pixels at a time, and oneDNN can compute nothing more in this process: '
+                                               'begin a new one, with a smaller --micro-bs (from Python, micro_bs)')
     return n and math.ceil(bs/math.ceil(bs/n))
 
 # %% ../nbs/08_pretrain.ipynb #0000000f

@@ -347,6 +347,7 @@ def back(self:Run,
     for f in files[len(good):] if good else (): f.rename(f.with_suffix('.diverged'))
     return self.latest(stage) if good else None
 
+# %% ../nbs/07_run.ipynb #00000023
 @patch
 def begin(self:Run,
     stage: str, # one of `STAGES`
@@ -363,7 +364,7 @@ def begin(self:Run,
     self._write_rows()
     return state
 
-# %% ../nbs/07_run.ipynb #00000023
+# %% ../nbs/07_run.ipynb #00000024
 @patch
 @by_main
 def _rows_before(self:Run, stage):
@@ -390,7 +391,7 @@ def _write_rows(self:Run):
     order = [c for c in df if c != 'seconds'] + [c for c in df if c == 'seconds']
     with writing(self.out/'metrics.csv'): write_whole(self.out/'metrics.csv', df[order].to_csv(index=False).encode())
 
-# %% ../nbs/07_run.ipynb #00000024
+# %% ../nbs/07_run.ipynb #00000025
 @patch
 def alike(self:Run,
     then: dict, # settings that a checkpoint was made with
@@ -408,7 +409,7 @@ def stopped(self:Run,
     "What to say when a signal has ended the training, and the state is saved"
     return Stopped(f'stopped in {where}, and saved: colorize-train --resume {self.out} (from Python, resume=True) goes on from there')
 
-# %% ../nbs/07_run.ipynb #00000028
+# %% ../nbs/07_run.ipynb #00000029
 def surroundings(
 ) -> dict: # versions of the libraries, and what else decides about the last bit
     "Where this process runs"
@@ -433,7 +434,7 @@ def elsewhere(self:Run) -> list: # lines
     old, now = self.config.get('surroundings', {}), surroundings()
     return [f'{k}: {old[k]} then, {now[k]} now' for k in old if old[k] != now.get(k)]
 
-# %% ../nbs/07_run.ipynb #0000002a
+# %% ../nbs/07_run.ipynb #0000002b
 @patch
 @by_main
 def keep_split(self:Run,
@@ -452,6 +453,7 @@ def keep_split(self:Run,
 
 def _sha256(f): return hashlib.sha256(f.read_bytes()).hexdigest()
 
+# %% ../nbs/07_run.ipynb #0000002c
 @patch
 def photos(self:Run,
     root: str | Path, # folder of the photos
@@ -477,7 +479,7 @@ def _photos(self:Run, root, accept):
     print(f'{len(changed)} of {len(split)} photos have changed; going on with what is there', flush=True)
     return split[~split.file.isin([k for k,v in changed.items() if v == 'missing'])].reset_index(drop=True), True
 
-# %% ../nbs/07_run.ipynb #0000002e
+# %% ../nbs/07_run.ipynb #00000030
 class TensorBoard:
     "Curves and pictures of a stage for TensorBoard"
     def __init__(self, run, stage, step):
@@ -489,7 +491,7 @@ class TensorBoard:
     def picture(self, name, pixels, step): self.writer.add_image(name, pixels, step, dataformats='HWC')
     def close(self): self.writer.close()
 
-# %% ../nbs/07_run.ipynb #0000002f
+# %% ../nbs/07_run.ipynb #00000031
 class WandB:
     "Curves and pictures of a stage for Weights & Biases"
     def __init__(self, run, stage, step):

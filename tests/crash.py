@@ -39,19 +39,28 @@ def forked(*args):
 
 def ended(pid): return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
+def newest(out): return ([f.name for f in room.Run(out).checkpoints()] or [''])[-1]
+
+def wait(pid, out, n):
+    "Until the training `pid` has written `n` more checkpoints, or has ended"
+    last = newest(out)
+    while n and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        if (now := newest(out)) != last: last, n = now, n - 1
+        time.sleep(.002)
+
 if __name__ == '__main__':
     photos, out, epochs, kills, seed = *sys.argv[1:3], *map(int, sys.argv[3:])
     rng, done = random.Random(seed), []
     while len(done) < kills:
-        writing = rng.randint(1, 12) if len(done) % 2 else None
+        writing = rng.randint(8, 24) if len(done) % 2 else None
         pid = forked(photos, out, epochs, writing)
         if writing is None:
-            time.sleep(rng.uniform(.3, 2.5))
+            wait(pid, out, rng.randint(4, 8))
+            time.sleep(rng.uniform(0, .1))
             os.kill(pid, signal.SIGKILL)
         code = ended(pid)
         if code not in (0, -9): sys.exit(code)
         if code == 0: break # it had come to its end
-        step = [f.name for f in room.Run(out).checkpoints()][-1:]
-        done.append(('writing' if writing else 'anywhere', *step))
+        done.append(('writing' if writing else 'anywhere', newest(out)))
     print(json.dumps(done))
     sys.exit(ended(forked(photos, out, epochs)))

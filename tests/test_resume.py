@@ -1,5 +1,5 @@
 """Whatever ends a training, `resume` gives the very run that would have been."""
-import json, os, shutil, signal, subprocess, sys, warnings
+import json, os, shutil, signal, subprocess, sys, time, warnings
 from pathlib import Path
 import pandas as pd, pytest, torch
 from colorize_fastai import adversarial, run as room
@@ -91,11 +91,11 @@ def crash(*args):
     assert res.returncode == 0, res.stderr[-3000:]
     return json.loads(res.stdout) if res.stdout else None
 
-@pytest.mark.parametrize('epochs,kills', [(4, 5), pytest.param(20, 25, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('epochs,kills', [(5, 5), pytest.param(20, 25, marks=pytest.mark.slow)])
 def test_kill_9(photos, tmp_path, epochs, kills):
     crash(photos, tmp_path/'whole', epochs, 0, 0)
     done = crash(photos, tmp_path/'killed', epochs, kills, 1)
-    assert len(done) == kills and {'writing', 'anywhere'} == {how for how,*_ in done}
+    assert len(done) == kills and {(how, stage) for how in ('writing', 'anywhere') for stage in '12'} == {(how, newest[0]) for how,newest in done}, done
     assert differ(end(tmp_path/'whole'), end(tmp_path/'killed')) == []
     assert not list((tmp_path/'killed').rglob('.*.[0-9]*')) # nothing half written stays
 
@@ -106,26 +106,70 @@ def tiny(monkeypatch):
 
 TINY = {**SMALL, **dict(pretrain_epochs=2, adversarial_epochs=2, num_workers=0, n_features=8)}
 
-@pytest.mark.parametrize('where', ['epoch 1, batch 2', 'epoch 2, batch 4', 'epoch 2'])
-@pytest.mark.parametrize('stage', [1, 2])
+@pytest.fixture(scope='module')
+def whole_tiny(photos, tmp_path_factory):
+    "Measurements and weights of the uninterrupted run"
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(adversarial, '_net', lambda cfg: pix2pix_generator(noise_at_test=True, n_features=4, levels=4))
+        return end(train(photos, tmp_path_factory.mktemp('tiny')/'run', **TINY))[1:]
+
+WHERE = {'epoch 1, batch 2': ('forward', 2), 'epoch 2, batch 4': ('forward', 6 + 4 + 1), 'epoch 1': ('log', 1)} # 4 batches of training, 2 of validation
+
+@pytest.mark.parametrize('stage,where', [*[(s, w) for s in (1, 2) for w in WHERE], (1, 'stage 1, at its end')])
 @pytest.mark.parametrize('sig', [signal.SIGINT, signal.SIGTERM])
-def test_signals_save_and_say_how_to_go_on(photos, tmp_path, monkeypatch, tiny, sig, stage, where):
-    "In the midst of an epoch, in its validation, at its end"
-    train(photos, tmp_path/'whole', **TINY)
+def test_signals_save_and_say_how_to_go_on(photos, tmp_path, monkeypatch, tiny, whole_tiny, sig, stage, where):
+    "In the midst of an epoch, in its validation, at its end, between the stages; the signal comes twice, as from a launcher that hands it on"
     before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-    calls, n = [0], dict(zip(('epoch 1, batch 2', 'epoch 2, batch 4', 'epoch 2'), (2, 9, 10)))[where] # batches of training and validation: 4 + 1 an epoch
+    calls, (kind, n) = [0], {**WHERE, 'stage 1, at its end': ('log', 2)}[where]
+    n += {'forward': 12, 'log': 2}[kind] if stage == 2 else 0
     def shoot(f):
         def _f(self, *args):
             calls[0] += 1
-            if calls[0] == n + (10 if stage == 2 else 0): os.kill(os.getpid(), sig)
+            if calls[0] == n:
+                for _ in range(2): os.kill(os.getpid(), sig)
             return f(self, *args)
         return _f
-    with monkeypatch.context() as m, pytest.raises(Stopped, match=f'--resume {tmp_path/"run"}'):
-        m.setattr(pix2pix := type(adversarial._net({})), 'forward', shoot(pix2pix.forward))
+    with monkeypatch.context() as m, pytest.raises(Stopped, match=f'stopped in {where}, and saved: colorize-train --resume {tmp_path/"run"} '):
+        owner = dict(forward=type(adversarial._net({})), log=Run)[kind]
+        m.setattr(owner, kind, shoot(getattr(owner, kind)))
         train(photos, tmp_path/'run', **{**TINY, 'every': 1000, 'minutes': 60})
     assert {s: signal.getsignal(s) for s in before} == before
+    assert Run(tmp_path/'run').checkpoints()[-1].name[0] == str(stage)
     resume(tmp_path/'run', progress=False)
-    assert differ(end(tmp_path/'whole')[1:], end(tmp_path/'run')[1:]) == []
+    assert differ(whole_tiny, end(tmp_path/'run')[1:]) == []
+
+def test_ctrl_c_again_stops_at_once(tmp_path, capsys):
+    run = Run(tmp_path/'run')
+    for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGINT): run._ask(sig, None)
+    run.asked -= 3 # seconds
+    run._ask(signal.SIGTERM, None)
+    with pytest.raises(KeyboardInterrupt): run._ask(signal.SIGINT, None)
+    assert capsys.readouterr().out.count('stopping after this step') == 1
+
+COMMAND = """
+import sys, time
+from colorize_fastai import adversarial
+from colorize_fastai.cli import colorize_train
+from colorize_fastai.generator import pix2pix_generator
+def net(cfg):
+    net = pix2pix_generator(n_features=4, levels=4)
+    net.register_forward_hook(lambda *_: time.sleep(.1))
+    return net
+adversarial._net = net
+sys.exit(colorize_train(sys.argv[1:]))
+"""
+
+@pytest.mark.parametrize('sig', [signal.SIGINT, signal.SIGTERM])
+def test_signal_to_the_whole_group(photos, tmp_path, sig):
+    "The workers that read photos hear it, too, as with Ctrl-C in a terminal, or of a cluster"
+    args = [photos, '--out', tmp_path/'run', *'--preset quick --size 32 --bs 1 --num-workers 2 --device cpu --pretrain-epochs 500 --adversarial-epochs 1 --checkpoint-minutes 60'.split()]
+    p = subprocess.Popen([sys.executable, '-c', COMMAND, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    while not (tmp_path/'run'/'metrics.csv').exists() and p.poll() is None: time.sleep(.05)
+    time.sleep(.5)
+    os.killpg(p.pid, sig)
+    out, err = p.communicate(timeout=60)
+    assert p.returncode == 130 and 'and saved' in err and 'Traceback' not in err, (out[-500:], err[-2000:])
+    assert load_checkpoint(Run(tmp_path/'run').checkpoints()[-1])['step'] > 9
 
 def cut_off(photos, out, monkeypatch, n=13):
     with monkeypatch.context() as m, pytest.raises(Crash):
@@ -175,6 +219,21 @@ def test_one_process_at_a_time(photos, tmp_path, monkeypatch, tiny):
     finally: held.communicate('')
     resume(run.out, progress=False)
 
+def test_a_second_one_changes_nothing(photos, tmp_path, monkeypatch, tiny):
+    "Before the first checkpoint of a run, another is begun in its place, by another process, with other settings"
+    out = tmp_path/'run'
+    cut_off(photos, out, monkeypatch, 0)
+    def files(): return {f.name: f.read_bytes() for f in out.iterdir() if f.is_file()}
+    before = files()
+    assert {'config.json', 'split.csv'} <= set(before) and not Run(out).checkpoints()
+    held = subprocess.Popen([sys.executable, '-c', f"from filelock import FileLock; l = FileLock({str(out/'.lock')!r}); l.acquire(); print('held', flush=True); input()"],
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert held.stdout.readline() == 'held\n'
+        with pytest.raises(RunError, match='in use by another process'): train(photos, out, **{**TINY, 'seed': 2, 'bs': 4})
+    finally: held.communicate('')
+    assert files() == before
+
 def test_photos_that_changed(photos, tmp_path, monkeypatch, tiny):
     mine = tmp_path/'photos'
     shutil.copytree(photos, mine)
@@ -183,7 +242,11 @@ def test_photos_that_changed(photos, tmp_path, monkeypatch, tiny):
     a.unlink()
     shutil.copy(sorted(mine.glob('*.png'))[-1], b)
     with pytest.raises(RunError, match=f'2 of 12.*{a.name}: missing.*{b.name}: .*bytes then.*--accept-changes'): resume(run.out, progress=False)
-    resume(run.out, accept=True, progress=False)
+    with monkeypatch.context() as m, pytest.raises(Crash): # before the next checkpoint
+        crash_at(m, 0)
+        resume(run.out, accept=True, progress=False)
+    resume(run.out, progress=False) # what was accepted once is not asked for again
+    resume(run.out, progress=False)
     moved = tmp_path/'moved'
     shutil.copytree(photos, mine, dirs_exist_ok=True)
     again = cut_off(mine, tmp_path/'again', monkeypatch)
@@ -196,6 +259,63 @@ def test_split_that_was_edited(photos, tmp_path, monkeypatch, tiny):
     f = run.out/'split.csv'
     f.write_text(f.read_text().replace('False', 'True', 1))
     with pytest.raises(RunError, match='has been edited'): resume(run.out, progress=False)
+
+def test_cut_off_between_the_split_and_its_hash(photos, tmp_path, monkeypatch, tiny):
+    run = cut_off(photos, tmp_path/'run', monkeypatch)
+    noted = run.config['split']
+    run.describe(split={**noted, 'sha256': 'of a split that was not written any more', 'before': noted['sha256']})
+    resume(run.out, progress=False)
+
+@pytest.mark.parametrize('harm,says', [(lambda out: (out/'split.csv').unlink(), 'split.csv is missing'), (lambda out: (out/'config.json').write_text(''), 'config.json is damaged')])
+def test_files_that_are_gone(photos, tmp_path, monkeypatch, tiny, harm, says):
+    run = cut_off(photos, tmp_path/'run', monkeypatch)
+    harm(run.out)
+    with pytest.raises(RunError, match=says): resume(run.out, progress=False)
+
+def test_no_checkpoint_is_whole(photos, tmp_path, monkeypatch, capsys):
+    "All anew, with the weights that a new training would have"
+    asked = []
+    monkeypatch.setattr(adversarial, '_net', lambda cfg: asked.append(cfg['pretrained']) or pix2pix_generator(n_features=4, levels=4))
+    run = cut_off(photos, tmp_path/'run', monkeypatch)
+    config = run.config
+    config['arguments']['cfg']['pretrained'] = True
+    (run.out/'config.json').write_text(json.dumps(config))
+    for f in run.checkpoints(): f.write_bytes(b'')
+    resume(run.out, progress=False)
+    assert asked[-1] is True and 'all begins anew' in capsys.readouterr().out
+
+@pytest.mark.parametrize('n', [2, 13])
+def test_another_device(photos, tmp_path, monkeypatch, tiny, n):
+    "Colab gives an A100 first and a T4 then, or the other way round: the best precision is another one, and the run goes on"
+    from colorize_fastai import pretrain
+    def best(precision):
+        for room in (pretrain, adversarial): monkeypatch.setattr(room, 'best_precision', lambda device: precision)
+    best('bf16')
+    run = cut_off(photos, tmp_path/'run', monkeypatch, n)
+    best('fp32')
+    resume(run.out, progress=False)
+    assert run.config['adversarial']['precision'] == 'auto' and weights_info(run.out)['precision'] == 'fp32'
+    with pytest.raises(RunError, match="precision 'auto'"):
+        again = cut_off(photos, tmp_path/'again', monkeypatch, n)
+        config = again.config
+        config['arguments']['cfg']['precision'] = 'bf16'
+        (again.out/'config.json').write_text(json.dumps(config))
+        resume(again.out, progress=False)
+
+def test_another_rate_or_net_in_stage_1(photos, tmp_path, monkeypatch, every_step):
+    from colorize_fastai.pretrain import Checkpoints, colorize_learner
+    def fit(lr, resume, n_features=4):
+        dls = colorize_dls(photos, size=32, bs=2, valid_pct=.25, num_workers=0, device='cpu', verbose=False)
+        learn = colorize_learner(dls, pix2pix_generator(n_features=n_features, levels=4), precision='fp32', metrics=[])
+        with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(2, lr, cbs=Checkpoints(Run(tmp_path/'run', minutes=0), resume=resume))
+    with monkeypatch.context() as m, pytest.raises(Crash):
+        crash_at(m, 3)
+        fit(1e-3, False)
+    before = (tmp_path/'run'/'config.json').read_bytes()
+    with pytest.raises(RunError, match='was begun with rates'): fit(.5, True)
+    with pytest.raises(RunError, match='was begun with another net'): fit(1e-3, True, n_features=6)
+    assert (tmp_path/'run'/'config.json').read_bytes() == before
+    fit(1e-3, True)
 
 def test_nothing_there(tmp_path):
     with pytest.raises(RunError, match='holds no training'): resume(tmp_path)
@@ -222,9 +342,14 @@ def test_trainer_of_ones_own(photos, tmp_path, every_step, monkeypatch):
     for a,b in zip(whole.generator.state_dict().values(), again.generator.state_dict().values(), strict=True): assert torch.equal(a, b)
     assert differ(end(tmp_path/'whole')[1:], end(tmp_path/'run')[1:]) == []
 
-def test_saving_and_sampling_change_nothing(photos, tmp_path, tiny):
+def test_saving_and_sampling_change_nothing(photos, tmp_path, monkeypatch, tiny):
     "A checkpoint and a sample grid after every step, or none at all"
-    train(photos, tmp_path/'often', **{**TINY, 'every': 1, 'minutes': 0})
+    saved = []
+    with monkeypatch.context() as m:
+        m.setattr(Run, 'share', 1e12)
+        m.setattr(Run, 'save', lambda self, *args, f=Run.save: saved.append(args[:2]) or f(self, *args))
+        train(photos, tmp_path/'often', **{**TINY, 'every': 1, 'minutes': 0})
+    assert len({*saved}) == 16 # steps
     train(photos, tmp_path/'never', **{**TINY, 'every': 10**6, 'minutes': 10**6})
     assert differ(end(tmp_path/'often')[1:], end(tmp_path/'never')[1:]) == []
     assert len(list((tmp_path/'often'/'samples').iterdir())) > len(list((tmp_path/'never').glob('samples/*')))
@@ -320,4 +445,4 @@ def test_signal_while_printing(tmp_path, monkeypatch):
     run = Run(tmp_path/'run')
     monkeypatch.setattr('builtins.print', reentrant)
     run._ask(signal.SIGTERM, None)
-    assert run.asked == signal.SIGTERM and run.wanted() == (True, True)
+    assert run.wanted() == (True, True)

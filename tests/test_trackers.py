@@ -6,7 +6,7 @@ from colorize_fastai.adversarial import resume, train
 from colorize_fastai.generator import pix2pix_generator
 from colorize_fastai.photo import read_rgb, sample_photos
 from colorize_fastai.pretrain import Track
-from test_resume import Crash, crash_at
+from test_resume import Crash, crash_at, differ, end
 
 @pytest.fixture
 def photos(tmp_path):
@@ -40,6 +40,7 @@ def test_tensorboard(photos, tmp_path, monkeypatch):
             crash_at(m, n)
             resume(tmp_path/'run', progress=False) if i else train(photos, tmp_path/'run', track=['tensorboard'], **KW)
     resume(tmp_path/'run', progress=False)
+    assert differ(end(tmp_path/'whole'), end(tmp_path/'run')) == []
     log = pd.read_csv(tmp_path/'run'/'metrics.csv')
     for stage, tags in (('pretrain', {'loss', 'lr', 'train_loss', 'valid_loss'}), ('adversarial', {'d', 'gan', 'l1', 'g_lr', 'd_lr', 'valid_l1'})):
         (whole, _), (curves, pictures) = (events(tmp_path/name/'tensorboard'/stage) for name in ('whole', 'run'))
@@ -49,6 +50,14 @@ def test_tensorboard(photos, tmp_path, monkeypatch):
         assert [e.step for e in pictures['photos']] == [6, 12]
         pixels = np.asarray(Image.open(BytesIO(pictures['photos'][0].encoded_image_string)).convert('RGB')).astype(int)
         assert pixels.shape[1] > 300 and (pixels.max(-1) - pixels.min(-1)).max() > 60 # the true photos are in color
+
+def test_what_was_shown_is_written(tmp_path):
+    "At once, and not when a process ends that may be killed"
+    tracker = room.TensorBoard(room.Run(tmp_path), 'pretrain', 0)
+    for step in (1, 2):
+        tracker.log(dict(loss=step/4), step)
+        assert events(tmp_path/'tensorboard'/'pretrain')[0]['loss'] == [(i, i/4) for i in range(1, step + 1)]
+    tracker.close()
 
 def test_wandb_offline(photos, tmp_path, monkeypatch):
     "It writes, and sends nothing"
