@@ -185,7 +185,7 @@ class Run:
         if minutes < 0 or keep < 1: raise ValueError(f'minutes must be 0 or more and keep 1 or more, got minutes={minutes} and keep={keep}')
         self.out, self.minutes, self.keep, self.folder = Path(out), minutes, keep, Path(out)/'checkpoints'
         self.rows, self.best, self.asked, self.cost, self.accepted, self.looks = None, {}, None, 0., False, 0
-        self.locks, self.handlers, self.last, self.search = [], None, time.monotonic(), False
+        self.locks, self.handlers, self.search, self.spent, self.start = [], None, False, 0., None
 
     def checkpoints(self, stage='*'): return sorted(self.folder.glob(f'[0-9]-{stage}-*.ckpt'))
     @property
@@ -207,6 +207,7 @@ def open(self:Run):
     "Keep other trainings out, and have signals wait for the end of a step"
     self._lock()
     self.asked, self.looks, self.last, self.since = None, 0, *[time.monotonic()]*2
+    self.start = self.start or self.last
     if threading.current_thread() is threading.main_thread():
         self.handlers = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
 
@@ -266,8 +267,9 @@ def due(self:Run,
     epoch_end: bool = False, # after an epoch, and not on its way
 ) -> bool:
     "Is it time for a checkpoint?"
-    since = time.monotonic() - self.last
-    return since >= self.cost/self.share and (epoch_end or since >= self.minutes*60)
+    now = time.monotonic()
+    room = self.share*(now - self.start) - self.spent # seconds
+    return room >= 2*self.cost and (epoch_end or now - self.last >= self.minutes*60) # twice: the last one of a stage is written in any case
 
 @patch
 def wanted(self:Run,
@@ -308,7 +310,8 @@ def save(self:Run,
         for f in files:
             if f not in stay: f.unlink()
     self.last = time.monotonic()
-    self.cost = self.last - self.since # since it was decided: the state had to be collected, too
+    cost = self.last - self.since # since it was decided: the state had to be collected, too
+    self.cost, self.spent = max(cost, self.cost), self.spent + cost
 
 # %% ../nbs/07_run.ipynb #0000001f
 def _step(f): return int(f.stem.split('-')[-1])
