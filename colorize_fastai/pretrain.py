@@ -205,6 +205,8 @@ class ColorizeLearner(Learner):
         try:
             if self.micro_bs == 'auto': self.micro_bs = self.fitting()
             self.net = shared(self.model)
+            bar = getattr(getattr(self, 'progress', None), 'mbar', None)
+            if self.start and bar: bar.update(0) # fastprogress measures time from here, and fails without
             for self.epoch in range(self.start, self.n_epoch): self._with_events(self._do_epoch, 'epoch', CancelEpochException)
         except (RuntimeError, MemoryError) as e:
             if not is_out_of_memory(e): raise

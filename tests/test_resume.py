@@ -317,6 +317,12 @@ def test_another_rate_or_net_in_stage_1(photos, tmp_path, monkeypatch, every_ste
     assert (tmp_path/'run'/'config.json').read_bytes() == before
     fit(1e-3, True)
 
+def test_with_a_progress_bar(photos, tmp_path, monkeypatch, tiny):
+    "Resumed after the first epoch of stage 1, where somebody watches"
+    run = cut_off(photos, tmp_path/'run', monkeypatch, 6)
+    assert load_checkpoint(run.checkpoints()[-1])['epoch'] == 1
+    resume(run.out, progress=True)
+
 def test_nothing_there(tmp_path):
     with pytest.raises(RunError, match='holds no training'): resume(tmp_path)
 
