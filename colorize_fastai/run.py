@@ -185,7 +185,8 @@ class Run:
         if minutes < 0 or keep < 1: raise ValueError(f'minutes must be 0 or more and keep 1 or more, got minutes={minutes} and keep={keep}')
         self.out, self.minutes, self.keep, self.folder = Path(out), minutes, keep, Path(out)/'checkpoints'
         self.rows, self.best, self.asked, self.cost, self.accepted, self.looks = None, {}, None, 0., False, 0
-        self.locks, self.handlers, self.search, self.spent, self.start = [], None, False, 0., None
+        self.locks, self.handlers, self.search, self.spent = [], None, False, 0.
+        self.start = self.last = self.since = time.monotonic()
 
     def checkpoints(self, stage='*'): return sorted(self.folder.glob(f'[0-9]-{stage}-*.ckpt'))
     @property
@@ -207,7 +208,7 @@ def open(self:Run):
     "Keep other trainings out, and have signals wait for the end of a step"
     self._lock()
     self.asked, self.looks, self.last, self.since = None, 0, *[time.monotonic()]*2
-    self.start = self.start or self.last
+    if not self.spent: self.start = self.last
     if threading.current_thread() is threading.main_thread():
         self.handlers = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
 

@@ -265,6 +265,7 @@ def test_cut_off_between_the_split_and_its_hash(photos, tmp_path, monkeypatch, t
     noted = run.config['split']
     run.describe(split={**noted, 'sha256': 'of a split that was not written any more', 'before': noted['sha256']})
     resume(run.out, progress=False)
+    assert pd.read_csv(run.out/'metrics.csv').stage.tolist() == ['pretrain']*2 + ['adversarial']*2
 
 @pytest.mark.parametrize('harm,says', [(lambda out: (out/'split.csv').unlink(), 'split.csv is missing'), (lambda out: (out/'config.json').write_text(''), 'config.json is damaged')])
 def test_files_that_are_gone(photos, tmp_path, monkeypatch, tiny, harm, says):
