@@ -91,7 +91,7 @@ def crash(*args):
     assert res.returncode == 0, res.stderr[-3000:]
     return json.loads(res.stdout) if res.stdout else None
 
-@pytest.mark.parametrize('epochs,kills', [(5, 5), pytest.param(20, 25, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('epochs,kills', [(5, 5), pytest.param(40, 25, marks=pytest.mark.slow)])
 def test_kill_9(photos, tmp_path, epochs, kills):
     crash(photos, tmp_path/'whole', epochs, 0, 0)
     done = crash(photos, tmp_path/'killed', epochs, kills, 1)
