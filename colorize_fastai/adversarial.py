@@ -94,7 +94,7 @@ class AdversarialTrainer:
         self.acc, precision = _accelerator(dls.device, precision)
         self.settings = dict(lambda_l1=lambda_l1, gan=gan, pixel=pixel, lr=lr, betas=list(betas), precision=precision)
         self.generator, self.discriminator, self.dls, self.lambda_l1 = generator.to(dls.device), discriminator.to(dls.device), dls, lambda_l1
-        self.G, self.D, self.micro_bs, self.search = self.generator, self.discriminator, micro_bs, False
+        self.G, self.D, self.micro_bs = self.generator, self.discriminator, micro_bs
         (self.d_loss, self.g_loss), self.distance = gan_loss(gan), pixel_loss(pixel)
         self.g_opt, self.d_opt = self.acc.prepare(*[torch.optim.Adam(net.parameters(), lr, betas) for net in (generator, discriminator)])
         self.epoch = self.batch = self.steps = 0
@@ -340,7 +340,7 @@ def load_state(self:AdversarialTrainer, s:dict):
     for k,cb in _with_state(self.cbs).items(): cb.load_state_dict(s['callbacks'][k])
     self.epoch, self.batch, self.steps, self.rows = s['epoch'], s['batch'], s['steps'], s['history']
     self.sums = {k: v.to(self.dls.device) for k,v in s['sums'].items()}
-    if self.micro_bs == 'auto' and not self.search: self.micro_bs = s['micro_bs']
+    if self.micro_bs == 'auto': self.micro_bs = s['micro_bs']
     set_rng_state(s['numbers'][rank()])
 
 # %% ../nbs/10_adversarial.ipynb #00000024
@@ -360,8 +360,9 @@ class SaveRun:
             if t.steps and self.run.rows is not None and not t.resume: return # the same training goes on
             if state := self.run.begin('adversarial', t.resume, self.like):
                 put_back(t.generator, state['generator'], self.run), put_back(t.discriminator, state['discriminator'], self.run)
-                t.search = self.run.search
+                micro_bs = t.micro_bs
                 t.load_state(state)
+                if self.run.search: t.micro_bs = micro_bs
             self.run.describe(adversarial={**self.like, 'epochs': t.until})
         except BaseException: self.run.close(); raise
     def after_fit(self, t): self.run.close()

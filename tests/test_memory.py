@@ -99,7 +99,8 @@ def test_the_command(photos, tmp_path, monkeypatch, capsys):
     assert colorize_train([*args, '--bs', '12']) == 2
     err = capsys.readouterr().err.strip().splitlines()
     assert len(err) == 1 and 'no memory for 12 photos' in err[0] and '--micro-bs 6' in err[0]
-    assert colorize_train(['--resume', str(tmp_path/'run'), '--micro-bs', '5']) == 0
+    assert colorize_train(['--resume', str(tmp_path/'run'), '--micro-bs', '5', '--checkpoint-minutes', '30']) == 0
+    assert Run(tmp_path/'run').config['arguments']['minutes'] == 30
     assert load_checkpoint(Run(tmp_path/'run').checkpoints()[-1])['micro_bs'] == 5
     assert colorize_train([*args[:2], str(tmp_path/'auto'), *args[3:], '--bs', 'auto']) == 0 # the preset's 32: the 13 photos
     assert load_checkpoint(Run(tmp_path/'auto').checkpoints()[-1])['micro_bs'] == 7
