@@ -8,8 +8,8 @@ root = Path(__file__).resolve().parent.parent
 @pytest.fixture(scope='session')
 def top():
     "What stands at the top of the project, and nothing else does"
-    return set('''nbs colorize_fastai settings.ini setup.py README.md tests pyproject.toml MANIFEST.in LICENSE CHANGELOG.md
-        .github .ci .gitignore .gitattributes .pre-commit-config.yaml'''.split())
+    return set('''nbs colorize_fastai settings.ini setup.py README.md tests pyproject.toml MANIFEST.in LICENSE CHANGELOG.md CITATION.cff
+        CONTRIBUTING.md .github .ci .gitignore .gitattributes .pre-commit-config.yaml'''.split())
 
 @pytest.fixture(scope='session')
 def copy_project(top):
