@@ -11,16 +11,21 @@ from nbdev.config import get_config, nbpath2html
 from nbdev.processors import FilterDefaults
 
 root = Path(__file__).resolve().parent.parent
-folders = {'.': 'The rooms', 'tutorials': 'Tutorials', 'experiments': 'Experiments'} # of nbs/, in the order of the menu
+folders = ('.', 'tutorials', 'experiments') # of nbs/, in the order of the menu
+machinery = 20 # rooms with a lower number are the book
 _fence = re.compile(r'^(`{3,}|~{3,}).*?^\1[ \t]*$', re.M|re.S)
 _img = {'image/png': 'png', 'image/jpeg': 'jpg', 'image/svg+xml': 'svg'}
 
 def notebooks(nbs):
     "Every notebook that becomes a page: index first, then the others without a number, the rooms, the other folders, each in file name order"
     ps = [p for d in folders for p in sorted((nbs/d).glob('*.ipynb')) if p.name[0] not in '_.']
-    return sorted(ps, key=lambda p: (not alone(p, nbs), p.stem != 'index'))
+    return sorted(ps, key=lambda p: (bool(section(p, nbs)), p.stem != 'index'))
 
-def alone(nb_path, nbs): return nb_path.parent == nbs and not nb_path.stem[0].isdigit() # neither a room nor in a folder: it gets its own place in the menu
+def section(nb_path, nbs):
+    "The part of the menu where a notebook stands; nothing for one that has its own place in it, being neither a room nor in a folder"
+    if nb_path.parent != nbs: return nb_path.parent.relative_to(nbs).as_posix().capitalize()
+    number = re.match(r'\d+', nb_path.name)
+    return number and ('The book' if int(number[0]) < machinery else 'The machinery')
 
 def page(nb_path): return nbpath2html(nb_path).with_suffix('.md') # the address nbdev's own links use, too
 
@@ -188,8 +193,8 @@ def build(project, site):
         with working_directory(project):
             for p, to in zip(nb_paths, pages.values(), strict=True):
                 title, texts[to] = render(p, nbs, docs)
-                if alone(p, nbs): nav['Home' if p.stem == 'index' else title] = to
-                else: nav.setdefault(folders[p.parent.relative_to(nbs).as_posix()], []).append({title: to})
+                if part := section(p, nbs): nav.setdefault(part, []).append({title: to})
+                else: nav['Home' if p.stem == 'index' else title] = to
         anchors = {to: set(re.findall(r'^### .* \{ #(\S+) \}$', t, re.M)) for to,t in texts.items()}
         for to, t in texts.items():
             (docs/to).parent.mkdir(parents=True, exist_ok=True)

@@ -39,6 +39,18 @@ def test_links():
     assert f('[c](../00_color.ipynb)', 'tutorials') == '[c](../color.md)'
     assert f('[`f`](https://x.io/p/color.html#f)', 'tutorials') == '[`f`](../color.md#f)' and f('[`_g`](https://x.io/p/color.html#_g)') == '`_g`'
 
+# The menu
+
+@pytest.mark.parametrize('path,want', [
+    ('00_color', 'The book'), ('19_last', 'The book'), ('20_files', 'The machinery'), ('29_bench', 'The machinery'), ('experiments/01_a', 'Experiments'),
+    ('tutorials/30_a', 'Tutorials'), ('index', None), ('scaling', None)])
+def test_section(path, want): assert docs.section(Path(f'nbs/{path}.ipynb'), Path('nbs')) == want
+
+def test_notebooks_in_order(tmp_path):
+    names = ['index', 'scaling', '00_color', '10_evaluate', '20_files', 'tutorials/01_a', 'experiments/01_a']
+    for n in reversed(names): (tmp_path/n).parent.mkdir(exist_ok=True); (tmp_path/f'{n}.ipynb').touch()
+    assert [p.relative_to(tmp_path).as_posix() for p in docs.notebooks(tmp_path)] == [f'{n}.ipynb' for n in names]
+
 # A site
 
 def picture():
@@ -46,7 +58,7 @@ def picture():
     return base64.b64encode(f.getvalue()).decode()
 
 def project(d, **cells):
-    "A project with a home page and one room, `cells` more of the latter"
+    "A project with a home page, a room of the book and one of the machinery; `cells`: more of the book"
     for f in ('pyproject.toml', 'settings.ini'): shutil.copy(root/f, d/f)
     (d/'nbs').mkdir(); shutil.copy(root/'nbs'/'styles.css', d/'nbs'/'styles.css'); shutil.copy(root/'nbs'/'favicon.svg', d/'nbs'/'favicon.svg')
     def write(name, cs):
@@ -59,11 +71,12 @@ def project(d, **cells):
         ('#| export\ndef twice(\n    x:int, # a number\n)->int: # its double\n    "Double *x*"\n    return 2*x # here\ndef thrice(x): return 3*x', []),
         ('#| hide\nsecret = 1', []), ('twice(3)', [dict(output_type='execute_result', execution_count=None, metadata={}, data={'text/plain': ['six<7>']})]),
         ('twice(4)', [dict(output_type='display_data', metadata={}, data={'image/png': picture(), 'text/plain': ['<Figure>']})]), *cells.get('more', [])])
+    write('20_engine', ['# An engine\n> What drives it'])
     return d
 
 def test_site(tmp_path):
     site = tmp_path/'site'
-    assert docs.build(project(tmp_path), site) == 2
+    assert docs.build(project(tmp_path), site) == 3
     html = (site/'room.html').read_text(encoding='utf-8')
     text = docs.re.sub(r'<[^>]+>', '', html)
     for want in ('First words.', 'Where things are', 'DEPTH = 7', 'x:int, # a number', 'Source of twice, thrice', 'return 2*x', 'six&lt;7&gt;'): assert want in text, want
@@ -71,6 +84,7 @@ def test_site(tmp_path):
     assert 'id="twice"' in html and 'Double *x*' in text and docs.re.search(r'<img[^>]+src="figures/room_1.png"', html) and (site/'figures'/'room_1.png').exists()
     assert html.index('id="twice"') < html.index('id="thrice"') < html.index('Source of twice')
     assert 'href="room.html"' in (site/'index.html').read_text(encoding='utf-8') and (site/'search'/'search_index.json').exists()
+    assert docs.re.search(r'The book.*A room.*The machinery.*An engine', text, docs.re.S)
     assert docs.remote_assets(site) == []
 
 def test_dead_link_stops_the_build(tmp_path):
