@@ -55,15 +55,15 @@ def way(graph, a, b):
     return ''
 
 def circles(graph):
-    "No module imports itself, on whatever way"
+    "No module imports itself, directly or through others"
     return [w for m in graph if (w := way(graph, m, m))]
 
 def joined_stages(graph, stages=('pretrain', 'adversarial')):
-    "The training stages are siblings: neither imports the other, on whatever way"
+    "The training stages are siblings: neither imports the other, directly or through others"
     return [w for a,b in permutations(stages, 2) if (w := way(graph, a, b))]
 
 def out_of_order(graph, order):
-    "The book is read in order: what a room of it imports, on whatever way, is an earlier room or machinery"
+    "The book is read in order: what a room of it imports, directly or through others, is an earlier room or machinery"
     return [w for a in order for b in order if order[a] <= order[b] < MACHINERY and (w := way(graph, a, b))]
 
 def private_imports(lib):
