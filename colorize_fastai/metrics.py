@@ -13,7 +13,7 @@ import importlib.util, math, pickle, warnings
 from functools import cache
 from pathlib import Path
 import torch
-from .color import _root, colorfulness, from_L_ab, rgb2lab
+from .color import safe_root, colorfulness, from_L_ab, rgb2lab
 
 # %% ../nbs/05_metrics.ipynb #00000008
 def _pair(pred, true, name):
@@ -21,9 +21,11 @@ def _pair(pred, true, name):
     for x in pred,true:
         if not x.is_floating_point(): raise ValueError(f'{name} got dtype {x.dtype}, expected float rgb in [0,1]: divide 8-bit rgb by 255')
     if pred.shape != true.shape or pred.ndim != 4 or pred.shape[1] != 3:
-        raise ValueError(f'{name} got shapes {list(pred.shape)} and {list(true.shape)}, expected [B,3,H,W] twice: give a batch of rgb each, of one size')
+        raise ValueError(
+            f'{name} got shapes {list(pred.shape)} and {list(true.shape)}, expected [B,3,H,W] twice: give a batch of rgb each, of one size')
     return [x.float() if x.dtype in (torch.float16, torch.bfloat16) else x for x in (pred, true)]
 
+# %% ../nbs/05_metrics.ipynb #000000081
 def psnr(
     pred: torch.Tensor, # rgb in [0,1], [B,3,H,W]
     true: torch.Tensor, # the same for the photo
@@ -42,6 +44,7 @@ def _blur(x, dim):
     for i,w in enumerate(_gauss[1:], 1): res.add_(x.narrow(dim, i, n), alpha=w)
     return res
 
+# %% ../nbs/05_metrics.ipynb #0000000b1
 def ssim(
     pred: torch.Tensor, # rgb in [0,1], [B,3,H,W], H and W at least 11
     true: torch.Tensor, # the same for the photo
@@ -74,22 +77,24 @@ def ciede2000(
 ) -> torch.Tensor: # ΔE00, [...,H,W]
     "CIEDE2000 color difference of each pixel"
     if lab1.shape != lab2.shape or lab1.ndim < 3 or lab1.shape[-3] != 3:
-        raise ValueError(f'ciede2000 got shapes {list(lab1.shape)} and {list(lab2.shape)}, expected [...,3,H,W] twice: give L*a*b* of one size')
+        raise ValueError(
+            f'ciede2000 got shapes {list(lab1.shape)} and {list(lab2.shape)}, expected [...,3,H,W] twice: give L*a*b* of one size')
     (L1,a1,b1),(L2,a2,b2) = lab1.unbind(-3),lab2.unbind(-3)
-    c7 = ((_root(a1*a1 + b1*b1) + _root(a2*a2 + b2*b2))/50)**3.5
+    c7 = ((safe_root(a1*a1 + b1*b1) + safe_root(a2*a2 + b2*b2))/50)**3.5
     g = 1.5 - 0.5*c7/(1 + c7*c7).sqrt()
     a1,a2 = a1*g,a2*g
-    C1,C2 = _root(a1*a1 + b1*b1),_root(a2*a2 + b2*b2)
+    C1,C2 = safe_root(a1*a1 + b1*b1),safe_root(a2*a2 + b2*b2)
     dh,h = _hue_difference_and_mean(_hue(b1, a1), _hue(b2, a2), C1*C2 == 0)
-    dL,dC,dH = L2 - L1,C2 - C1,2*_root(C1*C2)*torch.sin(torch.deg2rad(dh/2))
+    dL,dC,dH = L2 - L1,C2 - C1,2*safe_root(C1*C2)*torch.sin(torch.deg2rad(dh/2))
     L,C = (L1 + L2)/2 - 50,(C1 + C2)/2
     def cos(k, shift): return torch.cos(torch.deg2rad(k*h + shift))
     T = 1 - 0.17*cos(1, -30) + 0.24*cos(2, 0) + 0.32*cos(3, 6) - 0.20*cos(4, -63)
     c7 = (C/25)**3.5
     R = -2*c7/(1 + c7*c7).sqrt() * torch.sin(torch.deg2rad(60*torch.exp(-((h - 275)/25)**2)))
     l,c,h = dL/(1 + 0.015*L*L/(20 + L*L).sqrt()),dC/(1 + 0.045*C),dH/(1 + 0.015*C*T)
-    return _root(l*l + c*c + h*h + R*c*h)
+    return safe_root(l*l + c*c + h*h + R*c*h)
 
+# %% ../nbs/05_metrics.ipynb #0000000f1
 def delta_e(
     pred: torch.Tensor, # rgb in [0,1], [B,3,H,W]
     true: torch.Tensor, # the same for the photo
@@ -142,6 +147,7 @@ def _photo_metric():
         def name(self): return self._name
     return PhotoMetric
 
+# %% ../nbs/05_metrics.ipynb #000000181
 def _make_metric(*args): return _photo_metric()(*args)
 
 def train_metrics() -> list: # psnr, ssim, delta_e, color_ratio
@@ -158,6 +164,7 @@ def ab_histogram(
     i = ((lab[...,1:,:,:] + 128).round().clamp(0, 255)).long()
     return torch.bincount((i[...,0,:,:]*256 + i[...,1,:,:]).flatten(), minlength=256*256).view(256, 256)
 
+# %% ../nbs/05_metrics.ipynb #0000001c1
 def histogram_intersection(
     p: torch.Tensor, # counts, of any shape
     q: torch.Tensor, # counts in the same bins
@@ -167,12 +174,14 @@ def histogram_intersection(
         f'{list(q.shape)} of {p.sum().item():.0f} and {q.sum().item():.0f} counts, expected the same bins and at least one count in each')
     return torch.minimum(p.double()/p.sum(), q.double()/q.sum()).sum().item()
 
+# %% ../nbs/05_metrics.ipynb #0000001c2
 def ab_intersections(
     p: torch.Tensor, # from `ab_histogram`
     q: torch.Tensor, # the other
 ) -> dict: # `hist_ab`, `hist_a`, `hist_b`
     "Intersection of the joint (a*, b*) histograms, and of those of a* and of b* alone"
-    return {f'hist_{k}': histogram_intersection(f(p), f(q)) for k,f in dict(ab=lambda o: o, a=lambda o: o.sum(1), b=lambda o: o.sum(0)).items()}
+    return {f'hist_{k}': histogram_intersection(f(p), f(q)) for k,
+        f in dict(ab=lambda o: o, a=lambda o: o.sum(1), b=lambda o: o.sum(0)).items()}
 
 # %% ../nbs/05_metrics.ipynb #0000001f
 def _features(x, y, least, name):
@@ -181,6 +190,7 @@ def _features(x, y, least, name):
         f'{list(x.shape)} and {list(y.shape)}, expected [n,d] twice with one d and n at least {least}: give more pictures')
     return x.detach().cpu().double(),y.detach().cpu().double()
 
+# %% ../nbs/05_metrics.ipynb #0000001f1
 def _torchmetrics(name, x, y, **kwargs):
     "The torchmetrics distance `name` of two sets of features"
     with warnings.catch_warnings():
@@ -205,6 +215,7 @@ def frechet(
         x,y = x@basis,y@basis
     return _torchmetrics('fid', x, y).item()
 
+# %% ../nbs/05_metrics.ipynb #000000211
 def kid(
     true: torch.Tensor, # features of the photos, [n,d]
     pred: torch.Tensor, # features of the pictures, [n,d]
@@ -223,10 +234,12 @@ def kid(
 
 # %% ../nbs/05_metrics.ipynb #00000025
 _cached_weights = {'lpips': ('alexnet-owt-7be5be79.pth', 'https://download.pytorch.org/models/'),
-                   'fid': ('weights-inception-2015-12-05-6726825d.pth', 'https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/')}
+                   'fid': ('weights-inception-2015-12-05-6726825d.pth',
+                       'https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/')}
 
 def _cached(name): return Path(torch.hub.get_dir(), 'checkpoints', _cached_weights[name][0])
 
+# %% ../nbs/05_metrics.ipynb #000000251
 def missing_weights() -> dict: # 'lpips', 'fid' → what to do, for those that cannot be used
     "Which of LPIPS and FID cannot be measured here, and what it takes"
     res = {k: f'no {k.upper()}: put {url}{file} into {Path(torch.hub.get_dir(), "checkpoints")}'
@@ -235,6 +248,7 @@ def missing_weights() -> dict: # 'lpips', 'fid' → what to do, for those that c
         res['fid'] = f"{res.get('fid', 'no FID')}{' and' if 'fid' in res else ':'} pip install torch-fidelity"
     return res
 
+# %% ../nbs/05_metrics.ipynb #000000252
 @cache
 def _paper_net(name, path):
     "AlexNet for LPIPS or Inception for FID, from the file at `path`"
@@ -247,6 +261,7 @@ def _paper_net(name, path):
         except (RuntimeError, EOFError, pickle.UnpicklingError) as e:
             raise ValueError(f'{path.name} cannot be read ({" ".join(str(e).split())[:80]}): remove it and fetch it again') from None
 
+# %% ../nbs/05_metrics.ipynb #000000253
 def _net(name, like):
     if name in (missing := missing_weights()): raise FileNotFoundError(missing[name])
     return _paper_net(name, _cached(name)).to(like.device)
@@ -261,6 +276,7 @@ def lpips(
     pred,true = _pair(pred, true, 'lpips')
     return _net('lpips', pred)(pred.float(), true.float(), normalize=True).flatten()
 
+# %% ../nbs/05_metrics.ipynb #000000261
 @torch.no_grad()
 def inception_features(
     rgb: torch.Tensor, # rgb in [0,1], [B,3,H,W]
