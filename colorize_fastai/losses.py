@@ -14,23 +14,32 @@ import torch, torch.nn.functional as F
 # %% ../nbs/04_losses.ipynb #00000006
 pixel_losses = dict(l1=F.l1_loss, l2=F.mse_loss, smooth_l1=F.smooth_l1_loss)
 
-def _named(name, losses, kind):
-    if name not in losses: raise ValueError(f'Unknown {kind} {name!r}: choose one of {list(losses)}')
-    return losses[name]
+# %% ../nbs/04_losses.ipynb #000000061
+def choose(name, options, kind):
+    if name not in options: raise ValueError(f'Unknown {kind} {name!r}: choose one of {list(options)}')
+    return options[name]
 
+# %% ../nbs/04_losses.ipynb #000000062
 def pixel_loss(
     name: str, # 'l1', 'l2' or 'smooth_l1'
 ) -> Callable: # (prediction, truth) → scalar tensor
     "The distance between predicted and true color, by name"
-    return _named(name, pixel_losses, 'pixel loss')
+    return choose(name, pixel_losses, 'pixel loss')
 
 # %% ../nbs/04_losses.ipynb #00000009
 def _bce(x, y): return F.binary_cross_entropy_with_logits(x, torch.full_like(x, y))
+
 def _bce_d(real, fake): return .5*(_bce(real, 1.) + _bce(fake, 0.))
+
 def _bce_g(fake): return _bce(fake, 1.)
+
 def _lsgan_d(real, fake): return .5*((real - 1).square().mean() + fake.square().mean())
+
 def _lsgan_g(fake): return (fake - 1).square().mean()
+
 def _hinge_d(real, fake): return .5*(F.relu(1 - real).mean() + F.relu(1 + fake).mean())
+
+# %% ../nbs/04_losses.ipynb #000000091
 def _hinge_g(fake): return -fake.mean()
 
 gan_losses = dict(bce=(_bce_d, _bce_g), lsgan=(_lsgan_d, _lsgan_g), hinge=(_hinge_d, _hinge_g))
@@ -39,4 +48,4 @@ def gan_loss(
     name: str, # 'bce', 'lsgan' or 'hinge'
 ) -> tuple[Callable, Callable]: # discriminator's (real logits, fake logits) → scalar, generator's (fake logits) → scalar
     "The losses of both players, by name"
-    return _named(name, gan_losses, 'GAN loss')
+    return choose(name, gan_losses, 'GAN loss')
