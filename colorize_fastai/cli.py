@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 # %% ../nbs/28_cli.ipynb #00000006
-MALLOC = dict(MALLOC_MMAP_MAX_=(-4, 0), MALLOC_TRIM_THRESHOLD_=(-1, -1), MALLOC_TOP_PAD_=(-2, 2**28)) # variable: `mallopt`'s number for it (malloc.h), value
+# variable: `mallopt`'s number for it (malloc.h), value
+MALLOC = dict(MALLOC_MMAP_MAX_=(-4, 0), MALLOC_TRIM_THRESHOLD_=(-1, -1), MALLOC_TOP_PAD_=(-2, 2**28))
 
 def steady_malloc():
     "Have glibc keep the memory that it was given, in this process and those that it starts"
@@ -49,11 +50,14 @@ exit status: 0 all photos are there, 1 some could not be colored, 2 none could, 
 def _parser():
     p = ArgumentParser('colorize', description=_about, epilog=_examples, formatter_class=RawDescriptionHelpFormatter)
     p.add_argument('photos', nargs='*', metavar='PHOTO_OR_FOLDER', help='photos, and folders of photos (with all folders in them)')
-    p.add_argument('-o', '--out', default='colorized', help='folder for the results, which keep the tree of each folder given (default: %(default)s)')
+    p.add_argument('-o', '--out', default='colorized',
+        help='folder for the results, which keep the tree of each folder given (default: %(default)s)')
     p.add_argument('--samples', action='store_true', help='color the sample photos that come along')
     p.add_argument('--weights', help='file, training run, or name of packaged weights (default: the packaged ones)')
-    p.add_argument('--size', type=int, default=256, help='short side, in pixels, of what the net sees: larger finds smaller things (default: %(default)s)')
-    p.add_argument('--saturation', type=float, default=1., help='multiplies the colors: 0 is grey, more than 1 is bolder (default: %(default)s)')
+    p.add_argument('--size', type=int, default=256,
+        help='short side, in pixels, of what the net sees: larger finds smaller things (default: %(default)s)')
+    p.add_argument('--saturation', type=float, default=1.,
+        help='multiplies the colors: 0 is grey, more than 1 is bolder (default: %(default)s)')
     p.add_argument('--device', help="'cpu' or 'cuda' (default: the GPU if there is one)")
     p.add_argument('--overwrite', action='store_true', help='replace results of an earlier run; without it they are kept')
     return p
@@ -64,6 +68,7 @@ def _say(s, bar=False):
     tty = sys.stderr.isatty()
     if tty or not bar: print(f'\r\x1b[K{s}' if tty else s, end='' if bar else '\n', file=sys.stderr, flush=True)
 
+# %% ../nbs/28_cli.ipynb #00000012
 def _progress(jobs, n):
     "Show how far `jobs` have come, and why one was passed over"
     for i,job in enumerate(jobs):
@@ -72,6 +77,7 @@ def _progress(jobs, n):
         yield job
     _say('', bar=True)
 
+# %% ../nbs/28_cli.ipynb #00000014
 def _summary(count, out):
     "What happened, in a line"
     res = [f"{count['written']} colorized -> {out}"]
@@ -79,7 +85,7 @@ def _summary(count, out):
     if count['failed']: res.append(f"{count['failed']} skipped")
     return ', '.join(res)
 
-# %% ../nbs/28_cli.ipynb #00000012
+# %% ../nbs/28_cli.ipynb #00000016
 def _colorize(args, command):
     "Do what `args` ask for; the exit status"
     with _made_to_stay(command):
@@ -93,6 +99,7 @@ def _colorize(args, command):
     if not count['failed']: return 0
     return 1 if count['written'] + count['kept'] else 2
 
+# %% ../nbs/28_cli.ipynb #00000018
 def colorize(
     argv: list=None, # arguments; None: those of the command line
 ) -> int: # exit status
@@ -109,7 +116,7 @@ def colorize(
     except KeyboardInterrupt: _say('colorize: stopped; what was written is complete, the same command goes on from there')
     return 2
 
-# %% ../nbs/28_cli.ipynb #0000001b
+# %% ../nbs/28_cli.ipynb #00000020
 _train_about = '''Teach a net to color, from a folder of color photographs: it sees them in grey and learns to give the color back.
 Stage 1 teaches it with an L1 loss, stage 2 against a discriminator that tells photographs from paintings.
 
@@ -139,16 +146,18 @@ examples:
 
 exit status: 0 trained, 2 it could not be done (standard error says why), 130 interrupted'''
 
-# %% ../nbs/28_cli.ipynb #0000001c
+# %% ../nbs/28_cli.ipynb #00000021
 def _bs(x):
     if x != 'auto' and not x.isdecimal(): raise ArgumentTypeError(f'{x!r} is neither a number of photos nor auto')
     return x if x == 'auto' else int(x)
 
+# %% ../nbs/28_cli.ipynb #00000023
 _settings = dict( # of a preset: (type, help)
     size=(int, 'side of the square crops to train on, in pixels'),
     bs=(_bs, "photos in a batch; auto: the preset's, in parts that fit into memory"),
     micro_bs=(_bs, 'photos of it that go through the nets at a time, while gradients add up; auto: as many as fit'),
-    pretrain_epochs=(int, 'passes over the photos in stage 1 (L1); 0 leaves it out'), adversarial_epochs=(int, 'passes in stage 2 (GAN); 0 leaves it out'),
+    pretrain_epochs=(int, 'passes over the photos in stage 1 (L1); 0 leaves it out; with --resume: more than first said'),
+    adversarial_epochs=(int, 'passes in stage 2 (GAN); 0 leaves it out; with --resume: more than first said'),
     lr=(float, 'learning rate of stage 1'), adversarial_lr=(float, 'learning rate of both nets in stage 2'),
     lambda_l1=(float, 'weight of the L1 distance beside the game'), gan=(str, 'the game: bce, lsgan or hinge'),
     patch=(int, 'what the discriminator sees at a time: 1, 16, 70 or 286 pixels'),
@@ -156,18 +165,9 @@ _settings = dict( # of a preset: (type, help)
     net=(str, 'unet or pix2pix'), encoder=(str, 'a timm model, such as resnet18 or tf_efficientnet_lite0'),
     decoder=(str, "light, or dynamic: fastai's DynamicUnet"), precision=(str, 'fp32, bf16, fp16 or auto: the best that the device has'))
 
-def _train_parser():
-    p = ArgumentParser('colorize-train', description=_train_about, epilog=_train_examples, formatter_class=RawDescriptionHelpFormatter)
-    add = p.add_argument
-    add('folder', metavar='FOLDER', nargs='?', help="folder of color photographs, at any depth, or 'coco'; with --resume: where they are now, if they have moved")
-    add('--out', metavar='RUN', help='folder to make for the run')
-    add('--resume', metavar='RUN', help='go on with this run, with its settings, as if nothing had happened')
-    add('--accept-changes', action='store_true', help='with --resume: go on although photos have changed or are missing')
-    add('--checkpoint-minutes', type=float, metavar='X', help='minutes between two checkpoints; default: 5, or with --resume as before')
-    add('--preset', default='ours', help='settings to start from: ours, quick, tutorial or pix2pix (see below); default: %(default)s')
-    for k,(t,h) in _settings.items(): add('--' + k.replace('_', '-'), type=t, help=h, metavar={str: 'NAME', float: 'X', _bs: 'N|auto'}.get(t, 'N'))
-    add('--generator', metavar='WEIGHTS', help='start stage 2 from this file, run, or packaged name, and leave stage 1 out')
-    add('--scratch', action='store_true', help='start the encoder from noise, not from its ImageNet weights')
+# %% ../nbs/28_cli.ipynb #00000024
+def _photo_options(add):
+    "Options that say which photos to train on"
     add('--seed', type=int, default=42, help='of the split, the order, the crops and the first weights; default: %(default)s')
     add('--valid-pct', type=float, default=.1, metavar='SHARE', help='share of the photos held out to measure on; default: %(default)s')
     add('--split', metavar='FILE', help='use the split in this file (a RUN/split.csv) instead of drawing one')
@@ -175,24 +175,61 @@ def _train_parser():
     add('--max-photos', type=int, metavar='N', help='use at most N photos')
     add('--num-workers', type=int, metavar='N', help='processes that decode photos')
     add('--track', metavar='NAME', action='append', default=[], help='show curves and pictures in tensorboard or wandb (may be repeated)')
-    add('--cache', metavar='DIR', help='folder that keeps the photos decoded and resized, for this training and later ones: faster, 3 bytes a pixel')
+    add('--cache', metavar='DIR',
+        help='folder that keeps the photos decoded and resized, for this training and later ones: faster, 3 bytes a pixel')
     add('--device', help="'cpu', 'cuda', … (default: the GPU if there is one)")
+
+# %% ../nbs/28_cli.ipynb #00000026
+def _train_parser():
+    p = ArgumentParser('colorize-train', description=_train_about, epilog=_train_examples, formatter_class=RawDescriptionHelpFormatter)
+    add = p.add_argument
+    add('folder', metavar='FOLDER', nargs='?',
+        help="folder of color photographs, at any depth, or 'coco'; with --resume: where they are now, if they have moved")
+    add('--out', metavar='RUN', help='folder to make for the run')
+    add('--resume', metavar='RUN', help='go on with this run, with its settings, as if nothing had happened')
+    add('--accept-changes', action='store_true', help='with --resume: go on although photos have changed or are missing')
+    add('--checkpoint-minutes', type=float, metavar='X', help='minutes between two checkpoints; default: 5, or with --resume as before')
+    add('--preset', default='ours', help='settings to start from: ours, quick, tutorial or pix2pix (see below); default: %(default)s')
+    for k,(t,h) in _settings.items(): add('--' + k.replace('_', '-'), type=t, help=h,
+        metavar={str: 'NAME', float: 'X', _bs: 'N|auto'}.get(t, 'N'))
+    add('--generator', metavar='WEIGHTS', help='start stage 2 from this file, run, or packaged name, and leave stage 1 out')
+    add('--scratch', action='store_true', help='start the encoder from noise, not from its ImageNet weights')
+    _photo_options(add)
     return p
 
-# %% ../nbs/28_cli.ipynb #0000001e
+# %% ../nbs/28_cli.ipynb #00000028
+def _check_resume(p, a):
+    "`a.out` is the run, new or old; no setting comes with an old one"
+    if not a.resume:
+        if not (a.folder and a.out): p.error('a new training needs FOLDER and --out RUN; an old one goes on with --resume RUN')
+        return
+    with_it = 'folder resume accept_changes micro_bs checkpoint_minutes pretrain_epochs adversarial_epochs'.split()
+    given = [f"--{k.replace('_', '-')}" for k,v in vars(a).items() if k not in with_it and v != p.get_default(k)]
+    if given: p.error(f'--resume goes on with the settings of the run; leave out {", ".join(given)}')
+    a.out = a.resume
+
+# %% ../nbs/28_cli.ipynb #0000002a
+def _then(out):
+    from colorize_fastai.run import Run
+    if Run(out).checkpoints(): return f'colorize-train --resume {out} goes on from the last checkpoint'
+    return f'{out} holds no checkpoint yet: begin again'
+
+# %% ../nbs/28_cli.ipynb #0000002c
 def _train(a):
     "Train as the arguments `a` say"
     with warnings.catch_warnings():
         warnings.simplefilter('ignore') # libraries' deprecations are no user's business
         from fastai.data.external import URLs
-        from colorize_fastai.adversarial import resume, train
+        from colorize_fastai.train import resume, train
     if a.folder == 'coco': a.folder = URLs.COCO_SAMPLE
-    if a.resume: resume(a.resume, a.folder, a.accept_changes, sys.stdout.isatty(), a.micro_bs, a.checkpoint_minutes)
-    else: train(a.folder, a.out, a.preset, a.generator, minutes=5 if a.checkpoint_minutes is None else a.checkpoint_minutes, track=a.track, progress=sys.stdout.isatty(),
-                pretrained=False if a.scratch else None, seed=a.seed, **{k: getattr(a, k) for k in _settings},
+    if a.resume: resume(a.resume, a.folder, a.accept_changes, sys.stdout.isatty(), a.micro_bs, a.checkpoint_minutes,
+                       a.pretrain_epochs, a.adversarial_epochs)
+    else: train(a.folder, a.out, a.preset, a.generator, minutes=5 if a.checkpoint_minutes is None else a.checkpoint_minutes,
+                track=a.track, progress=sys.stdout.isatty(), pretrained=False if a.scratch else None, seed=a.seed,
+                **{k: getattr(a, k) for k in _settings},
                 **{k: getattr(a, k) for k in ('valid_pct', 'split', 'min_colorfulness', 'max_photos', 'num_workers', 'cache', 'device')})
 
-# %% ../nbs/28_cli.ipynb #0000001f
+# %% ../nbs/28_cli.ipynb #0000002e
 def _picture(a):
     "Rows grey / L1 / L1+cGAN / truth of held-out photos, as a PNG in the run directory"
     import matplotlib
@@ -207,22 +244,7 @@ def _picture(a):
     named = {'L1': start or first, 'L1+cGAN': run} if start or first.exists() else {'ours': run}
     if files: figure({k: Colorizer(v, a.device) for k,v in named.items()}, files, path=run/'results.png')
 
-# %% ../nbs/28_cli.ipynb #00000020
-def _check_resume(p, a):
-    "`a.out` is the run, new or old; no setting comes with an old one"
-    if not a.resume:
-        if not (a.folder and a.out): p.error('a new training needs FOLDER and --out RUN; an old one goes on with --resume RUN')
-        return
-    with_it = ('folder', 'resume', 'accept_changes', 'micro_bs', 'checkpoint_minutes')
-    given = [f"--{k.replace('_', '-')}" for k,v in vars(a).items() if k not in with_it and v != p.get_default(k)]
-    if given: p.error(f'--resume goes on with the settings of the run; leave out {", ".join(given)}')
-    a.out = a.resume
-
-def _then(out):
-    from colorize_fastai.run import Run
-    if Run(out).checkpoints(): return f'colorize-train --resume {out} goes on from the last checkpoint'
-    return f'{out} holds no checkpoint yet: begin again'
-
+# %% ../nbs/28_cli.ipynb #00000030
 def colorize_train(
     argv: list=None, # arguments; None: those of the command line
 ) -> int: # exit status
@@ -235,7 +257,8 @@ def colorize_train(
     try:
         _train(a)
         if not rank: _picture(a)
-    except (ValueError, OSError, FloatingPointError, MemoryError) as e: _say(f'colorize-train{f" (process {rank})" if rank else ""}: {" ".join(str(e).split())}')
+    except (ValueError, OSError, FloatingPointError, MemoryError) as e:
+        _say(f'colorize-train{f" (process {rank})" if rank else ""}: {" ".join(str(e).split())}')
     except KeyboardInterrupt as e:
         if not rank: _say(f'colorize-train: {e}' if str(e) else f'colorize-train: stopped; {_then(a.out)}')
         return 130
@@ -244,8 +267,8 @@ def colorize_train(
         return 0
     return 2
 
-# %% ../nbs/28_cli.ipynb #00000027
-_evaluate_about = '''Measure how well weights color a folder of color photographs, or how good another program's pictures of them are (--pred).
+# %% ../nbs/28_cli.ipynb #00000037
+_evaluate_about = '''Measure how well weights color a folder of color photographs, or how good another program's pictures are (--pred).
 
 Beside grey, and with --split beside two baselines that have learned nothing but the mean colors of the training photos,
 it shows how close the colors are (PSNR, SSIM, ΔE00), how colorful (by both definitions, and as histograms), and what a
@@ -258,15 +281,18 @@ examples:
 
 exit status: 0 measured, 2 an argument is wrong or there is nothing to measure, 130 interrupted'''
 
+# %% ../nbs/28_cli.ipynb #00000038
 def _evaluate_parser():
-    p = ArgumentParser('colorize-evaluate', description=_evaluate_about, epilog=_evaluate_examples, formatter_class=RawDescriptionHelpFormatter)
+    p = ArgumentParser('colorize-evaluate', description=_evaluate_about, epilog=_evaluate_examples,
+                       formatter_class=RawDescriptionHelpFormatter)
     add = p.add_argument
     add('weights', metavar='WEIGHTS', nargs='?', help='file, training run, or name of packaged weights; may be left out with --pred')
     add('folder', metavar='FOLDER', help='folder of color photographs, at any depth')
     add('--pred', metavar='DIR', help='folder of finished pictures, named like the photos')
     add('--size', type=int, default=256, help='side of the squares that are measured, in pixels; default: %(default)s')
     add('--resize', default='crop', help='how a photo becomes a square: crop (its middle) or stretch; default: %(default)s')
-    add('--judge', metavar='NAME', help='timm classifier that looks at the pictures, or none; default: the EfficientNet-Lite1 or -Lite2 that the weights do not hold')
+    add('--judge', metavar='NAME',
+        help='timm classifier that looks at the pictures, or none; default: the EfficientNet-Lite1 or -Lite2 that the weights do not hold')
     add('--split', metavar='FILE', help='a RUN/split.csv: measure on the photos held out, and fit the baselines on the others')
     add('--labels', metavar='FILE', help="CSV file of file,label: which ImageNet class (number or WordNet ID) a photo shows")
     add('--max-photos', type=int, metavar='N', help='use at most N photos, from all over the folder')
@@ -276,48 +302,58 @@ def _evaluate_parser():
     add('--device', help="'cpu' or 'cuda' (default: the GPU if there is one)")
     return p
 
-# %% ../nbs/28_cli.ipynb #00000029
+# %% ../nbs/28_cli.ipynb #0000003a
+def _check_evaluate(a):
+    "Raise if an argument cannot be used"
+    for f in filter(None, (a.csv, a.json, a.figure)):
+        if not Path(f).absolute().parent.is_dir(): raise ValueError(f'no folder {Path(f).parent} for {Path(f).name}: make it first')
+    if a.figure and Path(a.figure).suffix.lower() not in ('.png', '.pdf', '.jpg', '.jpeg'): raise ValueError(
+        f'--figure {a.figure}: expected a name that ends in .png, .pdf or .jpg')
+    if a.max_photos is not None and a.max_photos < 1: raise ValueError(f'--max-photos {a.max_photos}: expected 1 or more')
+
+# %% ../nbs/28_cli.ipynb #0000003c
 def _evaluated(a):
     "The photos to measure on, and those to fit baselines on (none without a split)"
     from colorize_fastai.photo import photo_files
-    for f in filter(None, (a.csv, a.json, a.figure)):
-        if not Path(f).absolute().parent.is_dir(): raise ValueError(f'no folder {Path(f).parent} for {Path(f).name}: make it first')
-    if a.figure and Path(a.figure).suffix.lower() not in ('.png', '.pdf', '.jpg', '.jpeg'): raise ValueError(f'--figure {a.figure}: expected a name that ends in .png, .pdf or .jpg')
-    if a.max_photos is not None and a.max_photos < 1: raise ValueError(f'--max-photos {a.max_photos}: expected 1 or more')
+    _check_evaluate(a)
     files,train = photo_files(a.folder),[]
     if a.split:
-        from colorize_fastai.data import _among, read_split
+        from colorize_fastai.data import files_of, read_split
         split = read_split(a.split)
-        train,files = (_among(files, split[split.is_valid == v], Path(a.folder)) for v in (False, True))
-        if not train or not files: raise ValueError(f'{a.split} has {len(train)} photos to train on and {len(files)} held out: expected some of both')
+        train,files = (files_of(files, split[split.is_valid == v], Path(a.folder)) for v in (False, True))
+        if not train or not files: raise ValueError(
+            f'{a.split} has {len(train)} photos to train on and {len(files)} held out: expected some of both')
     n = min(a.max_photos or len(files), len(files))
     return [files[i*len(files)//n] for i in range(n)],train
 
+# %% ../nbs/28_cli.ipynb #0000003e
 def _trained_on(a, files):
     "Say how many of the photos the run at WEIGHTS was trained on"
     if not a.weights or not (log := Path(a.weights, 'split.csv')).is_file(): return
-    from colorize_fastai.data import _rel, read_split
+    from colorize_fastai.data import name_below, read_split
     split = read_split(log)
-    n = len({_rel(f, a.folder) for f in files} & set(split.file[~split.is_valid]))
+    n = len({name_below(f, a.folder) for f in files} & set(split.file[~split.is_valid]))
     if n: _say(f'{n} of the {len(files)} photos were trained on: --split {log} leaves them out')
 
-# %% ../nbs/28_cli.ipynb #0000002a
+# %% ../nbs/28_cli.ipynb #00000040
 def _stranger_for(a, ours, device):
     "The judge that was asked for, or one that the weights do not hold; None if it cannot be had"
-    from colorize_fastai.evaluate import DEFAULT_JUDGES, Judge, _stranger
+    from colorize_fastai.evaluate import DEFAULT_JUDGES, Judge, check_judge
     from colorize_fastai.generator import ImageNetWeightsError
     if a.judge == 'none': return None
     encoder = getattr(ours.net, 'recipe', (None, {}))[1].get('encoder') if ours else None
     try: judge = Judge(a.judge or next(o for o in DEFAULT_JUDGES if o != encoder), device=device)
     except ImageNetWeightsError as e: return _say(f'{e}; going on without a judge')
-    _stranger(judge, {'ours': ours} if ours else {})
+    check_judge(judge, {'ours': ours} if ours else {})
     return judge
 
+# %% ../nbs/28_cli.ipynb #00000042
 def _evaluate(a):
     "Measure as the arguments `a` say; (the colorizers, the photos, the scores)"
     from colorize_fastai.evaluate import baselines, compare, grey, pictures
-    from colorize_fastai.inference import Colorizer, _device
-    (files,train),device = _evaluated(a),_device(a.device)
+    from colorize_fastai.inference import Colorizer
+    from colorize_fastai.machine import compute_device
+    (files,train),device = _evaluated(a),compute_device(a.device)
     ours = Colorizer(a.weights, device) if a.weights else None
     theirs = {'pictures': pictures(a.pred, a.folder)} if a.pred else {}
     judge = _stranger_for(a, ours, device)
@@ -330,7 +366,7 @@ def _evaluate(a):
     for why in df.attrs['skipped'].values(): _say(f'skipped {why}')
     return {k: rows[k] for k in ('ours', 'pictures') if k in rows},files,df
 
-# %% ../nbs/28_cli.ipynb #0000002b
+# %% ../nbs/28_cli.ipynb #00000044
 def _write_evaluation(a, shown, files, df):
     "Print the table, and write the files that were asked for"
     import json
@@ -341,13 +377,16 @@ def _write_evaluation(a, shown, files, df):
     print(report(df))
     if a.csv: df.to_csv(a.csv, index=False)
     if a.json:
-        how = {k: df.attrs[k] for k in ('size', 'resize', 'judge', 'skipped', 'missing')} | {k: getattr(a, k) for k in ('weights', 'pred', 'folder', 'split', 'labels')}
-        Path(a.json).write_text(json.dumps(dict(how, scores=json.loads(summarize(df, intervals=True).to_json(orient='index', double_precision=6))), indent=1))
+        how = {k: df.attrs[k] for k in ('size', 'resize', 'judge', 'skipped', 'missing')}
+        how |= {k: getattr(a, k) for k in ('weights', 'pred', 'folder', 'split', 'labels')}
+        scores = json.loads(summarize(df, intervals=True).to_json(orient='index', double_precision=6))
+        Path(a.json).write_text(json.dumps(dict(how, scores=scores), indent=1))
     if a.figure:
         import matplotlib
         matplotlib.use('agg')
         figure(shown, [f for f in files if str(f) not in df.attrs['skipped']], a.figure, a.size, a.resize)
 
+# %% ../nbs/28_cli.ipynb #00000046
 def colorize_evaluate(
     argv: list=None, # arguments; None: those of the command line
 ) -> int: # exit status
