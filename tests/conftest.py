@@ -5,6 +5,19 @@ import pytest
 
 root = Path(__file__).resolve().parent.parent
 
+def save_crops(folder, n, step=20, side=160, size=40, photos=4, suffix='.png', sub=lambda j: '.'):
+    """`n` crops of each of the first `photos` packaged photographs, `step` pixels apart, `side` pixels wide (or (width, height)), resized to `size`
+    (None: not), in `folder` or, for the `j`-th one, in its subfolder `sub(j)`; gives `folder`"""
+    from colorize_fastai.photo import read_rgb, sample_photos
+    w, h = side if isinstance(side, tuple) else (side, side)
+    for k,f in list(sample_photos().items())[:photos]:
+        for j in range(n):
+            im = read_rgb(f).crop((step*j, 0, step*j + w, h))
+            if size: im = im.resize(size if isinstance(size, tuple) else (size, size))
+            (folder/sub(j)).mkdir(parents=True, exist_ok=True)
+            im.save(folder/sub(j)/f'{k}{j}{suffix}')
+    return folder
+
 @pytest.fixture(scope='session')
 def top():
     "What stands at the top of the project, and nothing else does"

@@ -2,7 +2,7 @@
 Imports once and forks, so that a round takes a second; every other kill falls into the writing of a file."""
 import json, os, random, signal, sys, time
 import torch.nn.functional as F
-from colorize_fastai import adversarial, run as room
+from colorize_fastai import run as room, train as training
 from colorize_fastai.generator import unet_generator
 
 def net(cfg):
@@ -13,7 +13,7 @@ def net(cfg):
 
 def child(photos, out, epochs, die_writing=None):
     "Train, or go on; `die_writing`: at so manieth file, in the middle of it"
-    adversarial._net, room.Run.share, fsync, n = net, 1e12, os.fsync, 0 # a checkpoint after every step
+    training.generator_of, room.Run.share, fsync, n = net, 1e12, os.fsync, 0 # a checkpoint after every step
     def _fsync(fd):
         nonlocal n
         n += 1
@@ -22,8 +22,8 @@ def child(photos, out, epochs, die_writing=None):
             os.kill(os.getpid(), signal.SIGKILL)
         fsync(fd)
     os.fsync = _fsync
-    if 'arguments' in room.Run(out).config: return adversarial.resume(out, progress=False)
-    adversarial.train(photos, out, 'quick', size=32, bs=2, pretrain_epochs=epochs, adversarial_epochs=epochs, n_features=16, ema=.9, valid_pct=.25,
+    if 'arguments' in room.Run(out).config: return training.resume(out, progress=False)
+    training.train(photos, out, 'quick', size=32, bs=2, pretrain_epochs=epochs, adversarial_epochs=epochs, n_features=16, ema=.9, valid_pct=.25,
                       num_workers=0, device='cpu', verbose=False, progress=False, every=3, minutes=0)
 
 def forked(*args):

@@ -4,13 +4,15 @@ processes.py train PHOTOS OUT               both stages into the run directory O
 import json, sys
 import torch
 from fastai.callback.core import Callback
-from colorize_fastai import adversarial
-from colorize_fastai.adversarial import EMA, AdversarialTrainer, resume, train
+from colorize_fastai import train as training
+from colorize_fastai.adversarial import EMA, AdversarialTrainer
+from colorize_fastai.train import resume, train
 from colorize_fastai.data import colorize_dls
 from colorize_fastai.discriminator import PatchDiscriminator
 from colorize_fastai.generator import Noise, pix2pix_generator
 from colorize_fastai.pretrain import colorize_learner
-from colorize_fastai.run import Run, gathered, rank
+from colorize_fastai.machine import gathered, rank
+from colorize_fastai.run import Run
 
 class Losses(Callback):
     "The loss of each step, in both stages"
@@ -49,7 +51,7 @@ def steps(photos, out, micro_bs=None):
         with open(out, 'w') as f: json.dump(done, f)
 
 def whole(photos, out):
-    adversarial._net = lambda cfg: pix2pix_generator(noise_at_test=True, n_features=4, levels=4) # BatchNorm, and dropout at all times
+    training.generator_of = lambda cfg: pix2pix_generator(noise_at_test=True, n_features=4, levels=4) # BatchNorm, and dropout at all times
     Run.share = 1e12 # of the time: a checkpoint whenever there may be one
     if 'arguments' in Run(out).config: resume(out, progress=False)
     else: train(photos, out, 'quick', size=32, bs=2, pretrain_epochs=8, adversarial_epochs=8, n_features=8, ema=.9, valid_pct=.28, num_workers=0, device='cpu',

@@ -3,21 +3,23 @@ import re
 import pandas as pd, pytest, torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
-from colorize_fastai.adversarial import (EMA, AdversarialTrainer, ChannelsLast, SampleGrid, SaveRun, frozen, preset, train,
-    train_adversarial)
+from conftest import save_crops
+from colorize_fastai.adversarial import EMA, AdversarialTrainer, ChannelsLast, SampleGrid, frozen
+from colorize_fastai.callbacks import SaveRun
+from colorize_fastai.train import preset, train, train_adversarial
 from colorize_fastai.color import from_L_ab
 from colorize_fastai.data import colorize_dls
 from colorize_fastai.discriminator import PatchDiscriminator, norms
 from colorize_fastai.generator import pix2pix_generator, unet_generator
 from colorize_fastai.metrics import psnr
 from colorize_fastai.photo import PhotoError, read_rgb, sample_photos
+from colorize_fastai.run import Run
 from colorize_fastai.weights import load_generator, load_net, save_weights, weights_info
 
 @pytest.fixture(scope='module')
 def dls(tmp_path_factory):
     root = tmp_path_factory.mktemp('photos')
-    for k, f in sample_photos().items():
-        for j in range(2): read_rgb(f).crop((60*j, 0, 60*j+200, 200)).resize((48, 48)).save(root/f'{k}{j}.png')
+    save_crops(root, 2, step=60, side=200, size=48, photos=5)
     return colorize_dls(root, size=32, bs=2, valid_pct=.3, num_workers=0, device='cpu', verbose=False)
 
 def small_unet(): return unet_generator('resnet18', pretrained=False, channels=(16, 16, 8, 8))
@@ -210,10 +212,32 @@ def test_on_the_gpu(dls, tmp_path, precision):
 def test_unknown_names(dls):
     for kw, match in [(dict(precision='fp8'), "'fp8'.*'auto', 'fp32'"), (dict(gan='wgan'), "'wgan'.*bce"), (dict(pixel='l7'), "'l7'.*l1")]:
         with pytest.raises(ValueError, match=match): trainer(dls, **kw)
-    with pytest.raises(ValueError, match=r"after_batch.*'after_step'"): trainer(dls, cbs=type('Old', (), dict(after_batch=print)))
-    with pytest.raises(ValueError, match="'after_step'"): trainer(dls, cbs=3)
+    with pytest.raises(ValueError, match=r"after_backward.*'after_batch'"): trainer(dls, cbs=type('Odd', (), dict(after_backward=print)))
+    with pytest.raises(ValueError, match="'after_batch'"): trainer(dls, cbs=3)
 
 # Callbacks
+
+def test_callbacks_come_in_their_order(dls, tmp_path):
+    "SaveRun, named before EMA, resumes all the same; both fastai's names of events and the former ones are heard"
+    heard = []
+    class Cut:
+        order = 99
+        def before_epoch(self, t): heard.append('before_epoch')
+        def after_batch(self, t): heard.append('after_batch')
+        def after_step(self, t): heard.append('after_step')
+        def after_validate(self, t): heard.append('after_validate')
+        def after_epoch(self, t):
+            if t.epoch == 1: raise KeyboardInterrupt
+    def fresh(folder, *more):
+        torch.manual_seed(0); dls.train.set_epoch(0)
+        return trainer(dls, small_unet(), cbs=[SaveRun(Run(tmp_path/folder, minutes=0)), EMA(.9), *more])
+    whole = fresh('whole')
+    whole.fit(2, progress=False)
+    with pytest.raises(KeyboardInterrupt): fresh('cut', Cut()).fit(2, progress=False)
+    assert heard == ['before_epoch', *['after_batch', 'after_step']*len(dls.train), 'after_validate']
+    resumed = fresh('cut')
+    resumed.fit(2, progress=False, resume=True)
+    assert same(state(whole.generator), state(resumed.generator))
 
 def test_ema_is_the_average(dls):
     raw, valid = [], []
@@ -255,11 +279,12 @@ def test_sample_grids_show_the_average(dls, monkeypatch):
     monkeypatch.setattr(type(dls.valid), 'show_results', lambda self, b, out, **kw: seen.append(out))
     monkeypatch.setattr('matplotlib.pyplot.show', lambda: None)
     class See:
+        order = 50 # after SampleGrid
         def after_step(self, t):
             raw = state(t.generator)
-            ema.swap(t)
+            ema.before_sample(t)
             assert torch.equal(seen[-1], t.predict(t.cbs[1].photos[0]))
-            ema.swap(t)
+            ema.after_sample(t)
             assert same(raw, state(t.generator)) and not torch.equal(seen[-1], t.predict(t.cbs[1].photos[0]))
     t.cbs.append(See())
     t.fit(1, progress=False)
@@ -370,7 +395,7 @@ def test_wrong_settings_show_before_the_first_epoch(dls, tmp_path, kw, match):
 def test_an_empty_folder_shows_before_the_net_is_built(tmp_path, monkeypatch):
     "Its ImageNet weights may have to be downloaded"
     built = []
-    monkeypatch.setattr('colorize_fastai.adversarial.unet_generator', lambda *a: built.append(a))
+    monkeypatch.setattr('colorize_fastai.train.unet_generator', lambda *a: built.append(a))
     for source in (tmp_path, tmp_path/'nowhere'):
         with pytest.raises(PhotoError): train(source, tmp_path/'run')
     assert not built and not (tmp_path/'run').exists()

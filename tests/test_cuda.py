@@ -1,14 +1,18 @@
 "What only a GPU can show: `pytest -m cuda tests/test_cuda.py`."
 import numpy as np, pandas as pd, pytest, torch
+from conftest import save_crops
 from colorize_fastai import run as room
-from colorize_fastai.adversarial import AdversarialTrainer, resume, train
+from colorize_fastai.adversarial import AdversarialTrainer
+from colorize_fastai.train import resume, train
 from colorize_fastai.color import from_L_ab, to_L_ab
 from colorize_fastai.data import colorize_dls
 from colorize_fastai.discriminator import PatchDiscriminator
 from colorize_fastai.evaluate import Judge, compare, grey
 from colorize_fastai.generator import unet_generator
-from colorize_fastai.photo import read_rgb, sample_photos
-from colorize_fastai.pretrain import OutOfMemory, best_precision, colorize_learner, pretrain
+from colorize_fastai.photo import sample_photos
+from colorize_fastai.machine import OutOfMemory, best_precision
+from colorize_fastai.pretrain import colorize_learner
+from colorize_fastai.train import pretrain
 from test_resume import Crash, crash_at, differ, end
 from colorize_fastai.weights import load_generator
 
@@ -18,8 +22,7 @@ NET = dict(encoder='resnet18', pretrained=False, channels=(32, 16, 16, 16))
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp('photos')
-    for k, f in sample_photos().items():
-        for j in range(4): read_rgb(f).crop((20*j, 0, 20*j+200, 200)).resize((80, 80)).save(root/f'{k}{j}.png')
+    save_crops(root, 4, side=200, size=80, photos=5)
     return root
 
 def dls_of(folder, device='cuda', **kw): return colorize_dls(folder, **{**dict(size=64, bs=4, valid_pct=.2, num_workers=2, device=device, verbose=False), **kw})

@@ -6,10 +6,11 @@ import numpy as np, pandas as pd, pytest, torch
 from fastai.data.external import URLs
 from PIL import Image
 from skimage.color import rgb2lab
-from colorize_fastai import data
+from colorize_fastai import cache as room, data, photo
 from colorize_fastai.color import to_L_ab
-from colorize_fastai.data import cache_photos, colorize_dls, draw_crops, read_split, read_square, save_split, scan_photos, split_photos
-from colorize_fastai.photo import PhotoError, read_rgb, sample_photos
+from colorize_fastai.cache import cache_photos
+from colorize_fastai.data import colorize_dls, draw_crops, read_split, save_split, scan_photos, split_photos
+from colorize_fastai.photo import PhotoError, photo_grid, read_rgb, read_square, resize_part, resizes, sample_photos
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
@@ -78,7 +79,7 @@ def crop_flip(x, size, rng):
     return x.permute(0,2,3,1)[torch.arange(n)[:,None,None], rows[:,:,None], cols[:,None,:]].permute(0,3,1,2)
 
 @pytest.mark.parametrize('workers', [0, 2])
-@pytest.mark.parametrize('resize', data.resizes)
+@pytest.mark.parametrize('resize', resizes)
 def test_crops_are_drawn_a_batch_at_a_time(folder, workers, resize):
     dl = dls_of(folder, bs=2, num_workers=workers, resize=resize, valid_pct=0).train
     for epoch in range(2):
@@ -104,25 +105,26 @@ def noisy(h, w, seed=0): return np.random.default_rng(seed).integers(0, 256, (h,
 def test_a_part_of_the_grid_is_the_part_of_the_grid(h, w, side):
     px, rng = noisy(h, w), np.random.default_rng(1)
     gh, gw = (o*side//min(h, w) for o in (h, w))
-    grid = data._resized(px, side, 0, 0, gh, gw)
+    grid = resize_part(px, side, 0, 0, gh, gw)
     assert grid.shape == (gh, gw, 3) and min(gh, gw) == side
     for _ in range(20):
         y, x = int(rng.integers(0, gh)), int(rng.integers(0, gw))
         n, m = int(rng.integers(1, gh-y+1)), int(rng.integers(1, gw-x+1))
-        assert np.array_equal(data._resized(px, side, y, x, n, m), grid[y:y+n, x:x+m])
+        assert np.array_equal(resize_part(px, side, y, x, n, m), grid[y:y+n, x:x+m])
 
 @pytest.mark.parametrize('h,w,side', [o for o in sizes if o[0]*o[2] % min(o[:2]) == o[1]*o[2] % min(o[:2]) == 0] + [(480, 600, 320), (80, 60, 90)])
 def test_resizing_is_pillows_bicubic(h, w, side):
     gh, gw = (o*side//min(h, w) for o in (h, w))
     pil = np.asarray(Image.fromarray(noisy(h, w)).resize((gw, gh), Image.Resampling.BICUBIC)).astype(int)
-    off = np.abs(data._resized(noisy(h, w), side, 0, 0, gh, gw) - pil)
+    off = np.abs(resize_part(noisy(h, w), side, 0, 0, gh, gw) - pil)
     assert off.max() <= (1 if side < 2*min(h, w) else 2) and (off > 1).mean() < 1e-3 and off.mean() < .01
 
-def test_stretching_is_pillows_to_the_bit(folder):
+def test_stretching_is_pillows_but_for_rounding(folder):
     for f in folder.rglob('*.png'):
-        want = np.asarray(Image.open(f).convert('RGB').resize((40, 40), Image.Resampling.BICUBIC, reducing_gap=3))
-        assert np.array_equal(read_square(f, 40, resize='stretch').permute(1, 2, 0), want)
-        assert np.array_equal(read_square(f, 40, resize='stretch', crop=(3, 5, 32)).permute(1, 2, 0), want[3:35, 5:37])
+        want = np.asarray(Image.open(f).convert('RGB').resize((40, 40), Image.Resampling.BICUBIC)).astype(int)
+        square = read_square(f, 40, resize='stretch').permute(1, 2, 0).numpy()
+        assert (off := np.abs(square - want)).max() <= 1 and (off > 0).mean() < .02
+        assert np.array_equal(read_square(f, 40, resize='stretch', crop=(3, 5, 32)).permute(1, 2, 0), square[3:35, 5:37])
 
 # The cache
 
@@ -136,21 +138,21 @@ def test_cached_batches_are_the_same(folder, tmp_path, workers, kw):
         for _ in range(2): assert same(list(plain.train), list(cached.train)) and same(list(plain.valid), list(cached.valid))
         plain.train.set_epoch(0)
 
-def counted(monkeypatch, name):
-    seen, real = [], getattr(data, name)
-    monkeypatch.setattr(data, name, lambda f, *args, **kw: (seen.append(Path(f).name), real(f, *args, **kw))[1])
+def counted(monkeypatch, module, name):
+    seen, real = [], getattr(module, name)
+    monkeypatch.setattr(module, name, lambda f, *args, **kw: (seen.append(Path(f).name), real(f, *args, **kw))[1])
     return seen
 
 def test_only_what_changed_is_made_again(folder, tmp_path, monkeypatch):
     files = [Path(shutil.copy(f, tmp_path)) for f in sorted(folder.rglob('*.png'))[:4]]
-    made, looked = counted(monkeypatch, '_grid'), counted(monkeypatch, '_look')
+    made, looked = counted(monkeypatch, room, 'photo_grid'), counted(monkeypatch, data, '_look')
     def again():
         made.clear(); looked.clear()
         df = scan_photos(files, cache=tmp_path/'c')
         cache = cache_photos(files, tmp_path/'c', 40)
         assert df.equals(scan_photos(files))
-        for f in files: assert np.array_equal(cache.grid(f), data._grid(f, 40, 'crop'))
-        del made[-len(files):], looked[-len(files):] # of the comparison
+        for f in files: assert np.array_equal(cache.grid(f), photo_grid(f, 40, 'crop'))
+        del looked[-len(files):] # of the comparison
         return sorted(made), sorted(looked)
     names = [f.name for f in files]
     assert again() == (names, names)
@@ -173,13 +175,13 @@ def test_a_damaged_cache_is_made_anew(folder, tmp_path, harm):
     scan_photos(files, cache=tmp_path)
     path.write_bytes(harm(path.read_bytes())); (tmp_path/'scan.json').write_bytes(harm((tmp_path/'scan.json').read_bytes()))
     cache = cache_photos(files, tmp_path, 40)
-    for f in files: assert np.array_equal(cache.grid(f), data._grid(f, 40, 'crop'))
+    for f in files: assert np.array_equal(cache.grid(f), photo_grid(f, 40, 'crop'))
     assert scan_photos(files, cache=tmp_path).equals(scan_photos(files))
 
 def test_another_format_is_made_anew(folder, tmp_path, monkeypatch):
     files = sorted(folder.rglob('*.png'))[:3]
     before = cache_photos(files, tmp_path, 40).digest
-    monkeypatch.setattr(data, '_cache_format', -1)
+    monkeypatch.setattr(room, '_cache_format', -1)
     assert cache_photos(files, tmp_path, 40).digest != before
 
 def test_a_full_disk(folder, tmp_path, monkeypatch):
@@ -192,7 +194,7 @@ def test_a_full_disk(folder, tmp_path, monkeypatch):
         for call in (lambda: cache_photos(files, tmp_path, 40), lambda: scan_photos(files, cache=tmp_path)):
             with pytest.raises(PhotoError, match='cannot be written .No space left on device.; check .* free space'): call()
     with monkeypatch.context() as m:
-        m.setattr(data, 'chunked', lambda it, n: ([o] for o in it))
+        m.setattr(room, '_at_once', 1)
         m.setattr(shutil, 'disk_usage', lambda p: type('Usage', (), dict(free=10)))
         with pytest.raises(PhotoError, match='the cache of 12 photos takes about 0.0 GB, but only 0.0 GB are free; give a folder'): cache_photos(files, tmp_path, 40)
     assert first.path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == [first.path.name]
@@ -221,8 +223,8 @@ def test_very_long_photos_stay_outside(tmp_path):
 
 def test_very_long_photos_are_never_enlarged_whole(tmp_path, monkeypatch):
     Image.fromarray(noisy(1, 30_000)).save(tmp_path/'line.png') # 320 rows of 9.6 million pixels
-    most, real = [], data.F.interpolate
-    monkeypatch.setattr(data.F, 'interpolate', lambda *a, **kw: (most.append(real(*a, **kw)), most[-1])[1])
+    most, real = [], photo.F.interpolate
+    monkeypatch.setattr(photo.F, 'interpolate', lambda *a, **kw: (most.append(real(*a, **kw)), most[-1])[1])
     dls = dls_of(tmp_path, size=256, valid_pct=0, cache=tmp_path/'.cache')
     for _ in range(3): list(dls.train)
     assert max(o.numel() for o in most) < 3*320*3000 # a pixel of the line is 320 wide
@@ -230,7 +232,7 @@ def test_very_long_photos_are_never_enlarged_whole(tmp_path, monkeypatch):
 def test_two_trainings_make_one_cache_at_a_time(folder, tmp_path):
     files = sorted(folder.rglob('*.png'))
     with ThreadPoolExecutor(4) as ex: caches = list(ex.map(lambda _: cache_photos(files, tmp_path, 40), range(4)))
-    for c in caches: assert np.array_equal(c.grid(files[5]), data._grid(files[5], 40, 'crop'))
+    for c in caches: assert np.array_equal(c.grid(files[5]), photo_grid(files[5], 40, 'crop'))
     assert [p.name for p in tmp_path.iterdir()] == ['crop-40.photos']
 
 def test_split_survives_a_move(folder, tmp_path):
@@ -299,3 +301,15 @@ def test_errors_say_what_to_do(folder, tmp_path):
     with pytest.raises(ValueError, match='give one of them'): dls_of(folder, split=dls_of(folder).split, max_photos=3)
     with pytest.raises(ValueError, match='size=0'): dls_of(folder, size=0)
     with pytest.raises(ValueError, match='between 0 and 1'): dls_of(folder, valid_pct=10)
+
+def test_show_batch_as_fastai_has_it(folder):
+    "`nrows` rows of photos, and `unique`: one photo as augmentation makes it, which moves the training on by nothing"
+    import matplotlib.pyplot as plt
+    dls = dls_of(folder)
+    before = (dls.train.epoch, dls.train.start_step)
+    dls.show_batch(max_n=4, nrows=2, unique=True)
+    axes = plt.gcf().axes
+    assert len(axes) == 8 and [a.get_ylabel().strip() for a in axes[::2]] == ['grey', 'color', 'grey', 'color']
+    pictures = [np.asarray(a.images[0].get_array()) for a in axes if a.images]
+    assert len({p.tobytes() for p in pictures[2:4] + pictures[6:8]}) > 1 and (dls.train.epoch, dls.train.start_step) == before
+    plt.close()

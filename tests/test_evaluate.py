@@ -10,8 +10,7 @@ from skimage.metrics import peak_signal_noise_ratio
 from torch import nn
 from colorize_fastai import evaluate as room
 from colorize_fastai.color import AB_SCALE, colorfulness, from_L_ab, rgb2lab, to_L_ab
-from colorize_fastai.evaluate import (_batches, Judge, baselines, best_tint, bootstrap, class_names, compare, evaluate, figure, grey, mean_ab_per_L,
-    pictures, read_labels, report, summarize)
+from colorize_fastai.evaluate import _batches, Judge, baselines, best_tint, bootstrap, class_names, compare, evaluate, figure, grey, mean_ab_per_L, pictures, read_labels, report, summarize
 from colorize_fastai.generator import ImageNetWeightsError
 from colorize_fastai.metrics import ab_histogram, ab_intersections, frechet, kid
 from colorize_fastai.photo import sample_photos

@@ -2,11 +2,12 @@
 import json
 import numpy as np, pandas as pd, pytest, torch
 from PIL import Image
+from conftest import save_crops
 from colorize_fastai import cli, evaluate
 from colorize_fastai.evaluate import best_tint, compare, grey, mean_ab_per_L, summarize
 from colorize_fastai.generator import ImageNetWeightsError, unet_generator
 from colorize_fastai.inference import Colorizer
-from colorize_fastai.photo import photo_files, read_rgb, sample_photos
+from colorize_fastai.photo import photo_files, read_rgb
 from colorize_fastai.weights import save_weights
 
 @pytest.fixture(scope='module')
@@ -14,8 +15,7 @@ def folder(tmp_path_factory):
     "Eight color photos in two folders"
     root = tmp_path_factory.mktemp('photos')
     (root/'sub').mkdir()
-    for k, f in list(sample_photos().items())[:4]:
-        for j in range(2): read_rgb(f).crop((40*j, 0, 40*j + 160, 160)).resize((64, 64)).save(root/('sub' if j else '.')/f'{k}{j}.png')
+    save_crops(root, 2, step=40, size=64, sub=lambda j: 'sub' if j else '.')
     return root
 
 SMALL = '--size 32 --device cpu --judge none'.split()

@@ -4,20 +4,22 @@ import pytest, torch
 from accelerate.optimizer import AcceleratedOptimizer
 from fastai.callback.core import Callback
 from torch.amp import GradScaler
-from colorize_fastai import adversarial
-from colorize_fastai.adversarial import EMA, AdversarialTrainer, Guard, SaveRun, train
+from conftest import save_crops
+from colorize_fastai.adversarial import EMA, AdversarialTrainer
+from colorize_fastai.callbacks import Guard, SaveRun
 from colorize_fastai.data import colorize_dls
 from colorize_fastai.discriminator import PatchDiscriminator
 from colorize_fastai.generator import pix2pix_generator
-from colorize_fastai.photo import read_rgb, sample_photos
-from colorize_fastai.pretrain import Checkpoints, DevicePrecision, colorize_learner, pretrain
-from colorize_fastai.run import Diverged, Run, RunError
+from colorize_fastai.callbacks import Checkpoints
+from colorize_fastai.pretrain import DevicePrecision, colorize_learner
+from colorize_fastai.train import pretrain
+from colorize_fastai.machine import Diverged, all_finite
+from colorize_fastai.run import Run, RunError, load_checkpoint
 
 @pytest.fixture(scope='module')
 def dls(tmp_path_factory):
     d = tmp_path_factory.mktemp('photos')
-    for k,f in list(sample_photos().items())[:3]:
-        for j in range(4): read_rgb(f).crop((20*j, 0, 20*j+160, 160)).resize((40, 40)).save(d/f'{k}{j}.png')
+    save_crops(d, 4, photos=3)
     return colorize_dls(d, size=32, bs=2, valid_pct=.25, num_workers=0, device='cpu', verbose=False)
 
 @pytest.fixture
@@ -43,7 +45,8 @@ def poison(t):
 def good(t, tmp_path):
     "Both nets are whole, and so is every checkpoint"
     assert all(v.isfinite().all() for v in weights(t))
-    for f in Run(tmp_path/'run').checkpoints(): assert adversarial.all_finite(Run(tmp_path/'run').latest())
+    files = Run(tmp_path/'run').checkpoints()
+    assert files and all(all_finite(load_checkpoint(f)) for f in files)
 
 def test_no_numbers(trainer, tmp_path):
     t = trainer(Guard(every=1), Harm(6, poison))

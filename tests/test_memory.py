@@ -1,20 +1,21 @@
 """When memory runs out: the message names a batch that fits, 'auto' finds it, and parts of a batch are the batch."""
 import os, subprocess, sys
 import pytest, torch
-from colorize_fastai import adversarial
-from colorize_fastai.adversarial import EMA, AdversarialTrainer, train
+from conftest import save_crops
+from colorize_fastai import train as training
+from colorize_fastai.adversarial import EMA, AdversarialTrainer
+from colorize_fastai.train import train
 from colorize_fastai.data import colorize_dls
 from colorize_fastai.discriminator import PatchDiscriminator
 from colorize_fastai.generator import pix2pix_generator
-from colorize_fastai.photo import read_rgb, sample_photos
-from colorize_fastai.pretrain import OutOfMemory, colorize_learner
+from colorize_fastai.machine import OutOfMemory
+from colorize_fastai.pretrain import colorize_learner
 from colorize_fastai.run import Run, load_checkpoint
 
 @pytest.fixture(scope='module')
 def photos(tmp_path_factory):
     d = tmp_path_factory.mktemp('photos')
-    for k,f in list(sample_photos().items())[:4]:
-        for j in range(4): read_rgb(f).crop((20*j, 0, 20*j+160, 160)).resize((40, 40)).save(d/f'{k}{j}.png')
+    save_crops(d, 4)
     return d
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def test_auto_is_the_whole_batch(dls):
 
 def test_statistics_of_trials_leave_no_trace(photos, tmp_path, monkeypatch):
     "BatchNorm, dropout: a training with micro_bs='auto' where all fits is the training without"
-    monkeypatch.setattr(adversarial, '_net', lambda cfg: pix2pix_generator(noise_at_test=True, n_features=4, levels=4))
+    monkeypatch.setattr(training, 'generator_of', lambda cfg: pix2pix_generator(noise_at_test=True, n_features=4, levels=4))
     kw = dict(name='quick', size=32, bs=4, pretrain_epochs=2, adversarial_epochs=2, n_features=8, valid_pct=.25, num_workers=0, device='cpu', verbose=False, progress=False, precision='fp32')
     ends = []
     for name, more in (('plain', {}), ('auto', dict(micro_bs='auto'))):
@@ -94,7 +95,7 @@ def test_statistics_of_trials_leave_no_trace(photos, tmp_path, monkeypatch):
 def test_the_command(photos, tmp_path, monkeypatch, capsys):
     "--bs auto; a resumed training keeps its parts, and takes smaller ones if it is told to"
     from colorize_fastai.cli import colorize_train
-    monkeypatch.setattr(adversarial, '_net', lambda cfg: small(9))
+    monkeypatch.setattr(training, 'generator_of', lambda cfg: small(9))
     args = [str(photos), '--out', str(tmp_path/'run'), *'--preset quick --size 32 --num-workers 0 --device cpu --pretrain-epochs 1 --adversarial-epochs 1 --precision fp32 --valid-pct .2'.split()]
     assert colorize_train([*args, '--bs', '12']) == 2
     err = capsys.readouterr().err.strip().splitlines()
@@ -112,7 +113,8 @@ REAL = """
 import resource, sys, json, torch
 from colorize_fastai.data import colorize_dls
 from colorize_fastai.generator import unet_generator
-from colorize_fastai.pretrain import OutOfMemory, colorize_learner
+from colorize_fastai.machine import OutOfMemory
+from colorize_fastai.pretrain import colorize_learner
 dls = colorize_dls(sys.argv[1], size=256, bs=20, load_size=256, valid_pct=0, num_workers=0, device='cpu', verbose=False)
 net = unet_generator('resnet18', pretrained=False)
 micro_bs = None
@@ -143,7 +145,7 @@ def test_auto_is_found_anew(photos, tmp_path, monkeypatch):
     class Crash(BaseException): pass
     def crash(*_): raise Crash
     room = [12]
-    monkeypatch.setattr(adversarial, '_net', lambda cfg: small(room[0]))
+    monkeypatch.setattr(training, 'generator_of', lambda cfg: small(room[0]))
     monkeypatch.setattr(Run, 'share', 1e12)
     kw = dict(name='quick', size=32, bs=12, pretrain_epochs=3, adversarial_epochs=0, valid_pct=.2, num_workers=0, device='cpu', verbose=False, progress=False, precision='fp32', minutes=0)
     with monkeypatch.context() as m, pytest.raises(Crash):
@@ -151,14 +153,13 @@ def test_auto_is_found_anew(photos, tmp_path, monkeypatch):
         train(photos, tmp_path/'run', micro_bs='auto', **kw)
     assert load_checkpoint(Run(tmp_path/'run').checkpoints()[-1])['micro_bs'] == 12
     room[0] = 5
-    with pytest.raises(OutOfMemory, match='4 at a time fit'): adversarial.resume(tmp_path/'run', progress=False)
-    adversarial.resume(tmp_path/'run', progress=False, micro_bs='auto')
+    with pytest.raises(OutOfMemory, match='4 at a time fit'): training.resume(tmp_path/'run', progress=False)
+    training.resume(tmp_path/'run', progress=False, micro_bs='auto')
     assert load_checkpoint(Run(tmp_path/'run').checkpoints()[-1])['micro_bs'] == 4
 
 def test_real_shortage(tmp_path):
     "A process that may have 700 MB more: the batch of 20 does not fit, and what the message names does"
-    for k,f in sample_photos().items():
-        for j in range(4): read_rgb(f).crop((20*j, 0, 20*j+160, 160)).save(tmp_path/f'{k}{j}.jpg')
+    save_crops(tmp_path, 4, size=None, photos=5, suffix='.jpg')
     for _ in range(4): # where the shortage strikes while oneDNN compiles, it does not recover, and we say so
         res = subprocess.run([sys.executable, '-c', REAL, tmp_path], capture_output=True, text=True, timeout=300, env={**os.environ, 'OMP_NUM_THREADS': '2', 'MALLOC_MMAP_THRESHOLD_': '65536'}) # what is free counts as free
         out = res.stdout.strip().splitlines()

@@ -10,8 +10,8 @@ from skimage.color import deltaE_ciede2000
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from colorize_fastai import metrics
 from colorize_fastai.color import from_L_ab, rgb2lab, to_L_ab
-from colorize_fastai.metrics import (ab_histogram, ab_intersections, ciede2000, colorfulness, delta_e, frechet, histogram_intersection,
-    inception_features, kid, lpips, missing_weights, psnr, scores, ssim, train_metrics)
+from colorize_fastai.color import colorfulness
+from colorize_fastai.metrics import ab_histogram, ab_intersections, ciede2000, delta_e, frechet, histogram_intersection, inception_features, kid, lpips, missing_weights, psnr, scores, ssim, train_metrics
 from colorize_fastai.photo import sample_photos
 
 # Sharma, Wu, Dalal: The CIEDE2000 color-difference formula, Color Research & Application 30(1), 2005, table 1: L1 a1 b1  L2 a2 b2  ΔE00

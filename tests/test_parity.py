@@ -5,22 +5,22 @@ from fastai.callback.core import Callback
 from PIL import Image
 from skimage.color import rgb2lab
 from torch import nn
-from colorize_fastai.adversarial import AdversarialTrainer, _net, _stages, preset
+from conftest import save_crops
+from colorize_fastai.adversarial import AdversarialTrainer
+from colorize_fastai.train import generator_of, stages_of, preset
 from colorize_fastai.data import colorize_dls
 from colorize_fastai.discriminator import PatchDiscriminator
-from colorize_fastai.photo import read_rgb, sample_photos
-from colorize_fastai.pretrain import pretrain
+from colorize_fastai.train import pretrain
 
 SIZE = 64
 cfg = preset('tutorial', size=SIZE, bs=2, pretrained=False, pretrain_epochs=1)
-one, two = _stages(cfg)
+one, two = stages_of(cfg)
 
 @pytest.fixture(scope='module')
 def dls(tmp_path_factory):
     "Twenty batches of two photos, not square, so that they are stretched"
     root = tmp_path_factory.mktemp('photos')
-    for k, f in sample_photos().items():
-        for j in range(9): read_rgb(f).crop((20*j, 0, 20*j+200, 150)).resize((80, 60)).save(root/f'{k}{j}.png')
+    save_crops(root, 9, side=(200, 150), size=(80, 60), photos=5)
     return colorize_dls(root, size=SIZE, bs=cfg['bs'], resize=cfg['resize'], load_size=round(SIZE*cfg['load_scale']), valid_pct=.1,
                         num_workers=0, device='cpu', verbose=False)
 
@@ -39,9 +39,10 @@ def test_batches(dls):
         im = Image.open(f).convert('RGB').resize((SIZE, SIZE), Image.Resampling.BICUBIC)
         lab = torch.from_numpy(rgb2lab(np.array(im))).permute(2, 0, 1)
         want = torch.cat([lab[:1]/50 - 1, lab[1:]/110])
-        off = [(x - w).abs().max().item() for w in (want, want.flip(2))]
-        assert min(off) < 1e-3
-        mirrored.append(off[1] < off[0])
+        off = [(x - w).abs() for w in (want, want.flip(2))] # ours rounds a few values to the neighboring one of 256
+        straight, flipped = (o.max().item() for o in off)
+        assert min(straight, flipped) < .03 and min(o.mean() for o in off) < 2e-4
+        mirrored.append(flipped < straight)
     assert len(mirrored) == 40 and .25 < np.mean(mirrored) < .75
 
 def reference_pretrain(net, batches):
@@ -61,7 +62,7 @@ def test_stage_1(dls, tmp_path):
         def after_batch(self):
             if self.training: self.seen.append(dict(l1=self.loss.item()))
     torch.manual_seed(0)
-    net = _net(cfg)
+    net = generator_of(cfg)
     plain = copy.deepcopy(net).to(memory_format=torch.channels_last)
     dls.train.set_epoch(0)
     pretrain(dls, tmp_path, generator=net, metrics=[], progress=False, cbs=Losses(), **one)
@@ -96,7 +97,7 @@ class ReferenceStep:
 
 def test_stage_2(dls):
     torch.manual_seed(0)
-    G, D = _net(cfg).train(), PatchDiscriminator(two['patch'], n_features=two['n_features']).train()
+    G, D = generator_of(cfg).train(), PatchDiscriminator(two['patch'], n_features=two['n_features']).train()
     ref = ReferenceStep(copy.deepcopy(G), copy.deepcopy(D))
     t = AdversarialTrainer(G, D, dls, **{k: v for k,v in two.items() if k not in ('epochs', 'patch', 'n_features', 'ema')})
     dls.train.set_epoch(0)

@@ -235,7 +235,7 @@ def test_layout_of_a_tiff_does_not_travel(tmp_path):
 
 def test_nothing_half_written(tmp_path, monkeypatch):
     f = save_photo(Image.new('RGB', (2,2), 'red'), tmp_path/'x.png'); before = f.read_bytes()
-    def full(self, fp, *args, **kw): fp.write_bytes(b'half'); raise OSError(28, 'No space left on device')
+    def full(self, fp, *args, **kw): fp.write(b'half'); raise OSError(28, 'No space left on device')
     monkeypatch.setattr(Image.Image, 'save', full)
     with pytest.raises(PhotoError, match='x.png: cannot be written .No space left'): save_photo(Image.new('RGB', (2,2)), f)
     assert f.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ['x.png']

@@ -1,10 +1,11 @@
 "Stage 1 learns, in the precision it says, and leaves what it promises."
 import pandas as pd, pytest, torch
 from fastai.callback.core import Callback
+from conftest import save_crops
 from colorize_fastai.data import colorize_dls
 from colorize_fastai.generator import unet_generator
-from colorize_fastai.photo import read_rgb, sample_photos
-from colorize_fastai.pretrain import colorize_learner, pretrain
+from colorize_fastai.pretrain import colorize_learner
+from colorize_fastai.train import pretrain
 from colorize_fastai.weights import load_generator, weights_info
 
 NET = dict(encoder='resnet18', pretrained=False, channels=(32, 16, 16, 16))
@@ -12,8 +13,7 @@ NET = dict(encoder='resnet18', pretrained=False, channels=(32, 16, 16, 16))
 @pytest.fixture(scope='module')
 def dls(tmp_path_factory):
     root = tmp_path_factory.mktemp('photos')
-    for k, f in sample_photos().items():
-        for j in range(2): read_rgb(f).crop((40*j, 0, 40*j+200, 200)).resize((80, 80)).save(root/f'{k}{j}.png')
+    save_crops(root, 2, step=40, side=200, size=80, photos=5)
     return colorize_dls(root, size=64, bs=4, valid_pct=.2, num_workers=0, device='cpu', verbose=False)
 
 def quiet_fit(learn, *args, **kwargs):

@@ -2,8 +2,8 @@
 import json, os, signal, subprocess, sys, time
 from pathlib import Path
 import pandas as pd, pytest
-from colorize_fastai.adversarial import resume
-from colorize_fastai.photo import read_rgb, sample_photos
+from conftest import save_crops
+from colorize_fastai.train import resume
 from colorize_fastai.run import Run, RunError
 from test_resume import differ, end
 
@@ -14,8 +14,7 @@ here = Path(__file__).parent
 def photos(tmp_path_factory):
     "25 photos: 18 to train on, three batches of 6, and 7 to validate on, the last of them for one process alone"
     d = tmp_path_factory.mktemp('photos')
-    for k,f in list(sample_photos().items())[:5]:
-        for j in range(5): read_rgb(f).crop((20*j, 0, 20*j+160, 160)).resize((40, 40)).save(d/f'{k}{j}.png')
+    save_crops(d, 5, photos=5)
     return d
 
 def start(*args, processes=1):

@@ -2,12 +2,14 @@
 import json, os, shutil, signal, subprocess, sys, time, warnings
 from pathlib import Path
 import pandas as pd, pytest, torch
-from colorize_fastai import adversarial, run as room
-from colorize_fastai.adversarial import EMA, AdversarialTrainer, SaveRun, resume, train
+from conftest import save_crops
+from colorize_fastai import run as room, train as training
+from colorize_fastai.adversarial import EMA, AdversarialTrainer
+from colorize_fastai.callbacks import SaveRun
+from colorize_fastai.train import resume, train
 from colorize_fastai.data import colorize_dls
 from colorize_fastai.discriminator import PatchDiscriminator
 from colorize_fastai.generator import pix2pix_generator
-from colorize_fastai.photo import read_rgb, sample_photos
 from colorize_fastai.run import Run, RunError, Stopped, load_checkpoint
 from colorize_fastai.weights import weights_info
 
@@ -21,8 +23,7 @@ KINDS = dict(
 @pytest.fixture(scope='module')
 def photos(tmp_path_factory):
     d = tmp_path_factory.mktemp('photos')
-    for k,f in list(sample_photos().items())[:3]:
-        for j in range(4): read_rgb(f).crop((20*j, 0, 20*j+160, 160)).resize((40, 40)).save(d/f'{k}{j}.png')
+    save_crops(d, 4, photos=3)
     return d
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def whole(photos, tmp_path_factory):
 def small_pix2pix():
     "One of 54 million weights would take minutes to write so often"
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(adversarial, 'pix2pix_generator', lambda **kw: pix2pix_generator(n_features=4, levels=4, **kw))
+        m.setattr(training, 'pix2pix_generator', lambda **kw: pix2pix_generator(n_features=4, levels=4, **kw))
         yield
 
 @pytest.mark.parametrize('kind,steps', [('light', (1, 3, 2)), ('light', (9, 4)), ('workers', (2, 3, 7)), ('dropout', (2, 3)), ('dropout', (9, 2))])
@@ -102,7 +103,7 @@ def test_kill_9(photos, tmp_path, epochs, kills):
 @pytest.fixture
 def tiny(monkeypatch):
     "A generator so small that its checkpoints take no time"
-    monkeypatch.setattr(adversarial, '_net', lambda cfg: pix2pix_generator(noise_at_test=True, n_features=4, levels=4))
+    monkeypatch.setattr(training, 'generator_of', lambda cfg: pix2pix_generator(noise_at_test=True, n_features=4, levels=4))
 
 TINY = {**SMALL, **dict(pretrain_epochs=2, adversarial_epochs=2, num_workers=0, n_features=8)}
 
@@ -110,7 +111,7 @@ TINY = {**SMALL, **dict(pretrain_epochs=2, adversarial_epochs=2, num_workers=0, 
 def whole_tiny(photos, tmp_path_factory):
     "Measurements and weights of the uninterrupted run"
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(adversarial, '_net', lambda cfg: pix2pix_generator(noise_at_test=True, n_features=4, levels=4))
+        m.setattr(training, 'generator_of', lambda cfg: pix2pix_generator(noise_at_test=True, n_features=4, levels=4))
         return end(train(photos, tmp_path_factory.mktemp('tiny')/'run', **TINY))[1:]
 
 WHERE = {'epoch 1, batch 2': ('forward', 2), 'epoch 2, batch 4': ('forward', 6 + 4 + 1), 'epoch 1': ('log', 1)} # 4 batches of training, 2 of validation
@@ -130,7 +131,7 @@ def test_signals_save_and_say_how_to_go_on(photos, tmp_path, monkeypatch, tiny, 
             return f(self, *args)
         return _f
     with monkeypatch.context() as m, pytest.raises(Stopped, match=f'stopped in {where}, and saved: colorize-train --resume {tmp_path/"run"} '):
-        owner = dict(forward=type(adversarial._net({})), log=Run)[kind]
+        owner = dict(forward=type(training.generator_of({})), log=Run)[kind]
         m.setattr(owner, kind, shoot(getattr(owner, kind)))
         train(photos, tmp_path/'run', **{**TINY, 'every': 1000, 'minutes': 60})
     assert {s: signal.getsignal(s) for s in before} == before
@@ -148,14 +149,14 @@ def test_ctrl_c_again_stops_at_once(tmp_path, capsys):
 
 COMMAND = """
 import sys, time
-from colorize_fastai import adversarial
+from colorize_fastai import train as training
 from colorize_fastai.cli import colorize_train
 from colorize_fastai.generator import pix2pix_generator
 def net(cfg):
     net = pix2pix_generator(n_features=4, levels=4)
     net.register_forward_hook(lambda *_: time.sleep(.1))
     return net
-adversarial._net = net
+training.generator_of = net
 sys.exit(colorize_train(sys.argv[1:]))
 """
 
@@ -276,7 +277,7 @@ def test_files_that_are_gone(photos, tmp_path, monkeypatch, tiny, harm, says):
 def test_no_checkpoint_is_whole(photos, tmp_path, monkeypatch, capsys):
     "All anew, with the weights that a new training would have"
     asked = []
-    monkeypatch.setattr(adversarial, '_net', lambda cfg: asked.append(cfg['pretrained']) or pix2pix_generator(n_features=4, levels=4))
+    monkeypatch.setattr(training, 'generator_of', lambda cfg: asked.append(cfg['pretrained']) or pix2pix_generator(n_features=4, levels=4))
     run = cut_off(photos, tmp_path/'run', monkeypatch)
     config = run.config
     config['arguments']['cfg']['pretrained'] = True
@@ -288,9 +289,8 @@ def test_no_checkpoint_is_whole(photos, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize('n', [2, 13])
 def test_another_device(photos, tmp_path, monkeypatch, tiny, n):
     "Colab gives an A100 first and a T4 then, or the other way round: the best precision is another one, and the run goes on"
-    from colorize_fastai import pretrain
-    def best(precision):
-        for room in (pretrain, adversarial): monkeypatch.setattr(room, 'best_precision', lambda device: precision)
+    from colorize_fastai import machine
+    def best(precision): monkeypatch.setattr(machine, 'best_precision', lambda device: precision)
     best('bf16')
     run = cut_off(photos, tmp_path/'run', monkeypatch, n)
     best('fp32')
@@ -304,7 +304,8 @@ def test_another_device(photos, tmp_path, monkeypatch, tiny, n):
         resume(again.out, progress=False)
 
 def test_another_rate_or_net_in_stage_1(photos, tmp_path, monkeypatch, every_step):
-    from colorize_fastai.pretrain import Checkpoints, colorize_learner
+    from colorize_fastai.callbacks import Checkpoints
+    from colorize_fastai.pretrain import colorize_learner
     def fit(lr, resume, n_features=4):
         dls = colorize_dls(photos, size=32, bs=2, valid_pct=.25, num_workers=0, device='cpu', verbose=False)
         learn = colorize_learner(dls, pix2pix_generator(n_features=n_features, levels=4), precision='fp32', metrics=[])
@@ -365,7 +366,7 @@ def test_more_epochs_than_were_planned(photos, tmp_path, tiny):
     dls = colorize_dls(photos, size=32, bs=2, valid_pct=.25, num_workers=0, device='cpu', verbose=False)
     def trainer(out):
         torch.manual_seed(0)
-        return AdversarialTrainer(adversarial._net({}), PatchDiscriminator(16, n_features=8), dls, precision='fp32', cbs=[EMA(.9), SaveRun(out)])
+        return AdversarialTrainer(training.generator_of({}), PatchDiscriminator(16, n_features=8), dls, precision='fp32', cbs=[EMA(.9), SaveRun(out)])
     trainer(tmp_path/'whole').fit(3, progress=False)
     trainer(tmp_path/'run').fit(2, progress=False)
     assert len(trainer(tmp_path/'run').fit(3, progress=False, resume=True)) == 3
@@ -377,7 +378,8 @@ def test_more_epochs_than_were_planned(photos, tmp_path, tiny):
 
 def test_both_stages_of_ones_own(photos, tmp_path, every_step, monkeypatch):
     "In a notebook, cut off in stage 2: all lines once more, and stage 1 has nothing left to do"
-    from colorize_fastai.pretrain import Checkpoints, colorize_learner
+    from colorize_fastai.callbacks import Checkpoints
+    from colorize_fastai.pretrain import colorize_learner
     def lines(out, resume):
         dls = colorize_dls(photos, size=32, bs=2, valid_pct=.25, num_workers=0, device='cpu', verbose=False)
         torch.manual_seed(0)
