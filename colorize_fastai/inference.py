@@ -67,9 +67,10 @@ def seen_size(
     scale = min(size/min(width, height), MAX_ASPECT*size/max(width, height))
     return max(1, round(width*scale)), max(1, round(height*scale))
 
-# %% ../nbs/09_inference.ipynb #0000000b
+# %% ../nbs/09_inference.ipynb #e0900002
 def _tensor(rgb): return torch.from_numpy(np.array(rgb)).permute(2,0,1) # uint8 [3,H,W]
 
+# %% ../nbs/09_inference.ipynb #0000000b
 def seen_L(
     rgb: Image.Image, # the photo
     size: int=256, # short side of what the net sees
@@ -80,6 +81,9 @@ def seen_L(
     if n > 1: rgb = rgb.reduce(n) # means of squares: large scans need not be copied whole
     return to_L_ab(torch.from_numpy(resize_pixels(np.array(rgb), h, w)).permute(2,0,1))[0]
 
+# %% ../nbs/09_inference.ipynb #e0900004
+def _span(start, stop, x): return torch.arange(start, stop, device=x.device, dtype=torch.float32)
+
 # %% ../nbs/09_inference.ipynb #0000000e
 def _rows(x, rows, height):
     "`rows` of `x` [C,h,W] enlarged bilinearly to `height` rows, by the convention of `F.interpolate`"
@@ -87,8 +91,6 @@ def _rows(x, rows, height):
     at = ((rows + 0.5)*h/height - 0.5).clamp(0, h - 1)
     i = at.floor().long()
     return torch.lerp(x.index_select(1, i), x.index_select(1, (i + 1).clamp(max=h - 1)), (at - i)[:,None])
-
-def _span(start, stop, x): return torch.arange(start, stop, device=x.device, dtype=torch.float32)
 
 # %% ../nbs/09_inference.ipynb #00000011
 @torch.no_grad()
@@ -112,6 +114,7 @@ def _checked(size):
         raise ValueError(f'got size {size!r}, expected whole pixels from 1 to 4096: the short side of what the net sees')
     return size
 
+# %% ../nbs/09_inference.ipynb #e0900006
 def _checked_saturation(saturation):
     if not (isinstance(saturation, (int, float)) and math.isfinite(saturation) and saturation >= 0):
         raise ValueError(f'got saturation {saturation!r}, expected a number from 0 (grey); 1 is what the net says')
@@ -126,9 +129,7 @@ class Colorizer:
         size: int=256, # short side, in pixels, of what the net sees
     ):
         self.size = _checked(size)
-        # a layout in which convolutions are faster
-        self.net = load_generator(weights, compute_device(device)).to(memory_format=torch.channels_last)
-
+        self.net = load_generator(weights, compute_device(device)).to(memory_format=torch.channels_last) # convolutions are faster so
     @classmethod
     def from_net(cls,
         net: nn.Module, # L [B,1,H,W] → ab [B,2,H,W]; stays where it is
@@ -138,7 +139,6 @@ class Colorizer:
         self = cls.__new__(cls)
         self.net, self.size = net, _checked(size)
         return self
-
     @classmethod
     def from_learner(cls,
         learn, # a fastai `Learner`; its model is used where it is
@@ -197,6 +197,7 @@ Job = namedtuple('Job', 'src dst status note', defaults=('', ''))
 Job.__doc__ = ("One photo: where it is, where it goes, and what became of it: '' (not yet), 'written', 'kept' (was there already) "
                "or 'failed', with a note")
 
+# %% ../nbs/09_inference.ipynb #e0900012
 def _found(source, out):
     "(photo, its path below `source`) for each photo of a folder or file"
     source = Path(source)
