@@ -28,8 +28,10 @@ def _square(im, size, resize):
     "The square of a picture that is looked at: float [3,size,size] in [0,1]"
     return torch.from_numpy(grid_of(np.array(im), size, resize, window_at(size, .5))).movedim(-1, 0)/255
 
+# %% ../nbs/10_evaluate.ipynb #e1000002
 def _tensor(im): return torch.from_numpy(np.array(im)).movedim(-1, 0)/255
 
+# %% ../nbs/10_evaluate.ipynb #e1000004
 def _listed(files): return photo_files(files) if isinstance(files, (str, Path)) else list(dict.fromkeys(map(Path, files)))
 
 # %% ../nbs/10_evaluate.ipynb #000000061
@@ -106,6 +108,9 @@ def _colored(colorize, L, paths):
         res.append(_tensor(out.convert('RGB')))
     return torch.stack(res)
 
+# %% ../nbs/10_evaluate.ipynb #e1000010
+DEFAULT_JUDGES = 'tf_efficientnet_lite1','tf_efficientnet_lite2'
+
 # %% ../nbs/10_evaluate.ipynb #0000000d
 def _classifier(name):
     "timm's classifier `name` with its ImageNet weights"
@@ -123,7 +128,14 @@ def _classifier(name):
     if sd: net.load_state_dict(sd, strict=True)
     return net.eval()
 
-DEFAULT_JUDGES = 'tf_efficientnet_lite1','tf_efficientnet_lite2'
+# %% ../nbs/10_evaluate.ipynb #e1000012
+def _seen_by(net, cfg, rgb):
+    "(features, scores) of a classifier of timm's, which gets the size and the range of its configuration `cfg`; else what `net` answers"
+    if cfg is None or not hasattr(net, 'forward_head'): return net(rgb)
+    x = nn.functional.interpolate(rgb, size=cfg['input_size'][1:], mode='bicubic', antialias=True).clamp(0, 1)
+    mean,std = (torch.tensor(cfg[k], device=x.device)[:,None,None] for k in ('mean', 'std'))
+    x = net.forward_features((x - mean)/std)
+    return net.forward_head(x, pre_logits=True),net.forward_head(x)
 
 # %% ../nbs/10_evaluate.ipynb #0000000e
 class Judge:
@@ -137,18 +149,11 @@ class Judge:
         self.cfg = getattr(self.net, 'pretrained_cfg', None)
         self.name = name or (self.cfg or {}).get('architecture') or type(self.net).__name__
 
-    def _look(self, rgb):
-        if self.cfg is None or not hasattr(self.net, 'forward_head'): return self.net(rgb)
-        x = nn.functional.interpolate(rgb, size=self.cfg['input_size'][1:], mode='bicubic', antialias=True).clamp(0, 1)
-        mean,std = (torch.tensor(self.cfg[k], device=x.device)[:,None,None] for k in ('mean', 'std'))
-        x = self.net.forward_features((x - mean)/std)
-        return self.net.forward_head(x, pre_logits=True),self.net.forward_head(x)
-
     @torch.no_grad()
     def __call__(self, rgb: torch.Tensor) -> tuple: # (features [B,d], first answers [B], or None where there are no classes), on the CPU
         with keep_modes(self.net):
             self.net.eval()
-            res = self._look(rgb.to(next((p.device for p in self.net.parameters()), rgb.device)))
+            res = _seen_by(self.net, self.cfg, rgb.to(next((p.device for p in self.net.parameters()), rgb.device)))
         features,answers = res if isinstance(res, tuple) else (res, None)
         if features.ndim != 2: raise ValueError(
             f'the judge {self.name} gave features {list(features.shape)}, expected [B,d]: pool them first')
@@ -203,9 +208,10 @@ def _beside(look, truth, judge, labels, with_lpips):
             res[f'{k}[{judge.name}]'] = torch.where(labels.isnan(), labels, (o.answers == labels).float())
     return res
 
-# %% ../nbs/10_evaluate.ipynb #0000001a
+# %% ../nbs/10_evaluate.ipynb #e1000017
 FEWEST = 4 # photos, for a distance of features
 
+# %% ../nbs/10_evaluate.ipynb #0000001a
 class _Pool:
     "What is kept of all pictures of a colorizer: the histogram of their colors, and their features"
     def __init__(self): self.n,self.hist,self.features = 0,0,{}
@@ -231,6 +237,7 @@ def check_judge(judge, colorizers):
             f'{judge.name!r}, which would judge itself: choose another judge, such as '
             f'{next(o for o in DEFAULT_JUDGES if o != judge.name)!r}')
 
+# %% ../nbs/10_evaluate.ipynb #e1000020
 def _labels_of(paths, labels):
     got = [_label(p, labels) for p in paths]
     return torch.tensor([torch.nan if o is None else float(o) for o in got])
@@ -246,6 +253,22 @@ def _rows_of(colorizers, paths, truth, finished, judge, labels, missing, pools):
         cols = {k: v.tolist() for k,v in _beside(look, truth, judge, answers, 'lpips' not in missing).items()}
         rows += [dict(name=name, file=p, **{k: v[i] for k,v in cols.items()}) for i,p in enumerate(paths)]
     return rows
+
+# %% ../nbs/10_evaluate.ipynb #e1000023
+def _pooled(pools, judge, missing):
+    "What is measured on all pictures together, and what could not be"
+    n,why = pools[None].n,[o for o in missing.values() if o]
+    if n < FEWEST and (judge or 'fid' not in missing): why.append(f'no distances of features: {n} photos, expected {FEWEST} or more')
+    return dict(missing=why, pooled={k: o.against(pools[None]) for k,o in pools.items() if k is not None})
+
+# %% ../nbs/10_evaluate.ipynb #0000001d
+def _checked_labels(labels, judge, files):
+    if judge is None: raise ValueError('labels say what a judge should see: give a judge as well')
+    labels = read_labels(labels)
+    if all(_label(p, labels) is None for p in files): raise ValueError(
+        f'got labels of {len(labels)} files, such as {next(iter(labels), None)!r}, '
+        f'and none of them is among the {len(files)} photos, such as {str(files[0])!r}: name a photo by its path or the end of it')
+    return labels
 
 # %% ../nbs/10_evaluate.ipynb #0000001c
 def compare(
@@ -271,20 +294,8 @@ def compare(
         rows += _rows_of(colorizers, paths, truth, finished, judge, labels, missing, pools)
         if progress: progress(len(rows)//len(colorizers) + len(skipped), len(files))
     df = pd.DataFrame(rows)
-    if pools[None].n < FEWEST and (judge or 'fid' not in missing):
-        missing['few'] = f'no distances of features: {pools[None].n} photos, expected {FEWEST} or more'
-    df.attrs.update(skipped=skipped, size=size, resize=resize, judge=judge and judge.name, missing=[o for o in missing.values() if o],
-                    pooled={k: o.against(pools[None]) for k,o in pools.items() if k is not None})
+    df.attrs.update(skipped=skipped, size=size, resize=resize, judge=judge and judge.name, **_pooled(pools, judge, missing))
     return df
-
-# %% ../nbs/10_evaluate.ipynb #0000001d
-def _checked_labels(labels, judge, files):
-    if judge is None: raise ValueError('labels say what a judge should see: give a judge as well')
-    labels = read_labels(labels)
-    if all(_label(p, labels) is None for p in files): raise ValueError(
-        f'got labels of {len(labels)} files, such as {next(iter(labels), None)!r}, '
-        f'and none of them is among the {len(files)} photos, such as {str(files[0])!r}: name a photo by its path or the end of it')
-    return labels
 
 # %% ../nbs/10_evaluate.ipynb #0000001d1
 def evaluate(
@@ -294,6 +305,9 @@ def evaluate(
 ): # DataFrame: a row for each photo
     "Every score of every photo for one colorizer"
     return compare({'': colorize}, files, **kwargs).drop(columns='name')
+
+# %% ../nbs/10_evaluate.ipynb #e1000027
+def _bin(L): return ((L + 1)*L_SCALE).round().clamp(0, 100).long()
 
 # %% ../nbs/10_evaluate.ipynb #00000026
 def _ab_sums(files, size=128):
@@ -305,8 +319,6 @@ def _ab_sums(files, size=128):
         n += torch.bincount(i, minlength=101)
         sums.index_add_(0, i, ab.movedim(1, -1).reshape(-1, 2).double())
     return n,sums
-
-def _bin(L): return ((L + 1)*L_SCALE).round().clamp(0, 100).long()
 
 # %% ../nbs/10_evaluate.ipynb #000000261
 def grey():
@@ -346,9 +358,10 @@ def baselines(
     sums = _ab_sums(files)
     return dict(tint=_tint(*sums), per_L=_per_L(*sums))
 
-# %% ../nbs/10_evaluate.ipynb #0000002a
+# %% ../nbs/10_evaluate.ipynb #e1000035
 _kinds = dict(difference=np.subtract, ratio=np.divide)
 
+# %% ../nbs/10_evaluate.ipynb #0000002a
 def bootstrap(
     ours: np.ndarray, # a score for each photo
     ref: np.ndarray|float, # the reference's, for the same photos in the same order
@@ -445,6 +458,22 @@ def _rows(colorizers, files, size, resize, truth):
         **{k: finished[k] if k in finished else _colored(o, L, paths) for k,o in colorizers.items()}}
     return {**rows, 'truth': true} if truth else rows
 
+# %% ../nbs/10_evaluate.ipynb #e1000041
+def _drawn(rows, width):
+    "A figure of `rows`, name → rgb [n,3,size,size], `width` inches wide"
+    import matplotlib.pyplot as plt
+    n,label,gap = len(rows['grey']),.2,.03 # columns; inches for the names and between the pictures
+    side = (width - label - gap*(n - 1))/n
+    height = len(rows)*(side + gap) - gap
+    fig = plt.figure(figsize=(width, height))
+    for i,(name,row) in enumerate(rows.items()):
+        y = 1 - (i*(side + gap) + side)/height
+        fig.text(label/2/width, y + side/2/height, name, rotation=90, ha='center', va='center', fontsize=9)
+        for k,im in enumerate(row):
+            ax = fig.add_axes([(label + k*(side + gap))/width, y, side/width, side/height])
+            ax.imshow(im.movedim(0, -1).cpu().numpy()); ax.axis('off')
+    return fig
+
 # %% ../nbs/10_evaluate.ipynb #00000037
 def figure(
     colorizers: dict, # name → colorizer
@@ -457,18 +486,7 @@ def figure(
     width: float = 7.2, # of the figure, in inches
 ):
     "Rows grey, each colorizer and truth, a column for each photo"
-    import matplotlib.pyplot as plt
     files = _listed(files)
     files = [files[i] for i in np.linspace(0, len(files) - 1, min(max_n, len(files))).round().astype(int)]
-    rows = _rows(colorizers, files, size, resize, truth)
-    n,label,gap = len(rows['grey']),.2,.03 # columns; inches for the names and between the pictures
-    side = (width - label - gap*(n - 1))/n
-    height = len(rows)*(side + gap) - gap
-    fig = plt.figure(figsize=(width, height))
-    for i,(name,row) in enumerate(rows.items()):
-        y = 1 - (i*(side + gap) + side)/height
-        fig.text(label/2/width, y + side/2/height, name, rotation=90, ha='center', va='center', fontsize=9)
-        for k,im in enumerate(row):
-            ax = fig.add_axes([(label + k*(side + gap))/width, y, side/width, side/height])
-            ax.imshow(im.movedim(0, -1).cpu().numpy()); ax.axis('off')
+    fig = _drawn(_rows(colorizers, files, size, resize, truth), width)
     if path: fig.savefig(path, dpi=300, **(dict(pil_kwargs=dict(quality=95)) if Path(path).suffix.lower() in ('.jpg', '.jpeg') else {}))
