@@ -14,10 +14,11 @@ from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
-# %% ../nbs/28_cli.ipynb #00000006
+# %% ../nbs/28_cli.ipynb #e2800001
 # variable: `mallopt`'s number for it (malloc.h), value
 MALLOC = dict(MALLOC_MMAP_MAX_=(-4, 0), MALLOC_TRIM_THRESHOLD_=(-1, -1), MALLOC_TOP_PAD_=(-2, 2**28))
 
+# %% ../nbs/28_cli.ipynb #00000006
 def steady_malloc():
     "Have glibc keep the memory that it was given, in this process and those that it starts"
     if platform.libc_ver()[0] != 'glibc': return
@@ -36,7 +37,7 @@ def _made_to_stay(on):
     finally:
         if on: gc.freeze(); gc.enable()
 
-# %% ../nbs/28_cli.ipynb #0000000d
+# %% ../nbs/28_cli.ipynb #e2800002
 _about = 'Color black-and-white photos. Originals are never changed: the results go to a folder of their own, in full size.'
 _examples = '''
 examples:
@@ -47,6 +48,7 @@ examples:
 
 exit status: 0 all photos are there, 1 some could not be colored, 2 none could, or an argument is wrong'''
 
+# %% ../nbs/28_cli.ipynb #0000000d
 def _parser():
     p = ArgumentParser('colorize', description=_about, epilog=_examples, formatter_class=RawDescriptionHelpFormatter)
     p.add_argument('photos', nargs='*', metavar='PHOTO_OR_FOLDER', help='photos, and folders of photos (with all folders in them)')
@@ -131,6 +133,8 @@ RUN, a new folder, gets
   samples/                   what stage 2 made of some held-out photos on the way
   results.png                rows grey / L1 / L1+cGAN / truth in the end
   tensorboard/, wandb/       curves and pictures, with --track'''
+
+# %% ../nbs/28_cli.ipynb #e2800003
 _train_examples = '''
 presets: ours (ResNet18, 256 pixels), quick (EfficientNet-Lite0, 128 pixels, 3 + 2 epochs),
   tutorial (Shariatnia 2020: DynamicUnet), pix2pix (Isola et al. 2017: U-Net from scratch, stage 2 only)
@@ -141,6 +145,7 @@ examples:
   colorize-train photos/ --out vivid --generator run/pretrained.safetensors --lambda-l1 50
   colorize-train coco --out coco --bs 32        COCO's sample of 21,837 photos, downloaded once
   colorize-train --resume run                   go on after an interrupt, a crash, a disconnect
+  colorize-train --resume run --pretrain-epochs 40     train longer than first said
   colorize-train photos/ --out run --bs auto    on a graphics card with little memory
   torchrun --nproc-per-node 4 --no-python colorize-train photos/ --out run --bs 64     on four of them
 
@@ -186,7 +191,7 @@ def _train_parser():
     add('folder', metavar='FOLDER', nargs='?',
         help="folder of color photographs, at any depth, or 'coco'; with --resume: where they are now, if they have moved")
     add('--out', metavar='RUN', help='folder to make for the run')
-    add('--resume', metavar='RUN', help='go on with this run, with its settings, as if nothing had happened')
+    add('--resume', metavar='RUN', help='go on with this run, with its settings, as if nothing had happened (or with more epochs)')
     add('--accept-changes', action='store_true', help='with --resume: go on although photos have changed or are missing')
     add('--checkpoint-minutes', type=float, metavar='X', help='minutes between two checkpoints; default: 5, or with --resume as before')
     add('--preset', default='ours', help='settings to start from: ours, quick, tutorial or pix2pix (see below); default: %(default)s')
@@ -273,6 +278,8 @@ _evaluate_about = '''Measure how well weights color a folder of color photograph
 Beside grey, and with --split beside two baselines that have learned nothing but the mean colors of the training photos,
 it shows how close the colors are (PSNR, SSIM, ΔE00), how colorful (by both definitions, and as histograms), and what a
 network that has never met the weights recognizes (the judge); LPIPS and FID where their weights are in torch's cache.'''
+
+# %% ../nbs/28_cli.ipynb #e2800004
 _evaluate_examples = '''
 examples:
   colorize-evaluate first_light photos/
@@ -280,6 +287,13 @@ examples:
   colorize-evaluate --pred their_results/ photos/ --figure theirs.pdf      another program's pictures
 
 exit status: 0 measured, 2 an argument is wrong or there is nothing to measure, 130 interrupted'''
+
+# %% ../nbs/28_cli.ipynb #e2800005
+def _result_options(add):
+    "Options that say which files to write"
+    add('--csv', metavar='FILE', help='write the scores of each photo')
+    add('--json', metavar='FILE', help='write the table, with how it was made')
+    add('--figure', metavar='FILE', help='write a figure of six photos: PNG, PDF or JPEG by the ending')
 
 # %% ../nbs/28_cli.ipynb #00000038
 def _evaluate_parser():
@@ -296,9 +310,7 @@ def _evaluate_parser():
     add('--split', metavar='FILE', help='a RUN/split.csv: measure on the photos held out, and fit the baselines on the others')
     add('--labels', metavar='FILE', help="CSV file of file,label: which ImageNet class (number or WordNet ID) a photo shows")
     add('--max-photos', type=int, metavar='N', help='use at most N photos, from all over the folder')
-    add('--csv', metavar='FILE', help='write the scores of each photo')
-    add('--json', metavar='FILE', help='write the table, with how it was made')
-    add('--figure', metavar='FILE', help='write a figure of six photos: PNG, PDF or JPEG by the ending')
+    _result_options(add)
     add('--device', help="'cpu' or 'cuda' (default: the GPU if there is one)")
     return p
 
@@ -366,21 +378,26 @@ def _evaluate(a):
     for why in df.attrs['skipped'].values(): _say(f'skipped {why}')
     return {k: rows[k] for k in ('ours', 'pictures') if k in rows},files,df
 
+# %% ../nbs/28_cli.ipynb #e2800007
+def _as_json(a, df):
+    "The table, with how it was made"
+    import json
+    from colorize_fastai.evaluate import summarize
+    how = {k: df.attrs[k] for k in ('size', 'resize', 'judge', 'skipped', 'missing')}
+    how |= {k: getattr(a, k) for k in ('weights', 'pred', 'folder', 'split', 'labels')}
+    scores = json.loads(summarize(df, intervals=True).to_json(orient='index', double_precision=6))
+    return json.dumps(dict(how, scores=scores), indent=1)
+
 # %% ../nbs/28_cli.ipynb #00000044
 def _write_evaluation(a, shown, files, df):
     "Print the table, and write the files that were asked for"
-    import json
-    from colorize_fastai.evaluate import figure, report, summarize
+    from colorize_fastai.evaluate import figure, report
     for name,what in ('ours', a.weights),('pictures', a.pred):
         if what: print(f'{name}: {what}')
     if a.split: print(f'tint, per_L: mean color, and mean color of each lightness, of the photos to train on in {a.split}')
     print(report(df))
     if a.csv: df.to_csv(a.csv, index=False)
-    if a.json:
-        how = {k: df.attrs[k] for k in ('size', 'resize', 'judge', 'skipped', 'missing')}
-        how |= {k: getattr(a, k) for k in ('weights', 'pred', 'folder', 'split', 'labels')}
-        scores = json.loads(summarize(df, intervals=True).to_json(orient='index', double_precision=6))
-        Path(a.json).write_text(json.dumps(dict(how, scores=scores), indent=1))
+    if a.json: Path(a.json).write_text(_as_json(a, df))
     if a.figure:
         import matplotlib
         matplotlib.use('agg')
