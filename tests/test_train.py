@@ -4,7 +4,13 @@ from pathlib import Path
 import pandas as pd, pytest, torch
 from PIL import Image
 from conftest import save_crops
-from colorize_fastai.photo import read_rgb, sample_photos
+from colorize_fastai.callbacks import Checkpoints
+from colorize_fastai.data import colorize_dls
+from colorize_fastai.generator import pix2pix_generator
+from colorize_fastai.photo import sample_photos
+from colorize_fastai.pretrain import colorize_learner
+from colorize_fastai.run import RunError
+from colorize_fastai.train import preset, resume, stages_of, train
 from colorize_fastai.weights import load_generator, weights_info
 
 @pytest.fixture(scope='module')
@@ -84,6 +90,32 @@ def test_resume_wants_no_settings(capsys):
     for args, says in ((['--resume', 'run', '--lr', '1', '--out', 'x'], '--out, --lr'), (['folder'], '--out RUN'), ([], 'FOLDER')):
         with pytest.raises(SystemExit): colorize_train(args)
         assert says in capsys.readouterr().err
+
+def test_a_net_of_ones_own(folder, tmp_path):
+    "`train` takes a net that is built already; a run of it is gone on with from its recipe, and longer than first said"
+    net = pix2pix_generator(n_features=4, levels=4)
+    kw = dict(size=32, bs=4, n_features=8, valid_pct=.3, num_workers=0, device='cpu', verbose=False, progress=False, adversarial_epochs=1)
+    run = train(folder, tmp_path/'run', 'quick', generator=net, pretrain_epochs=1, **kw)
+    assert weights_info(run)['args'] == net.recipe[1]
+    resume(run, adversarial_epochs=2, progress=False)
+    assert pd.read_csv(run/'metrics.csv').stage.tolist() == ['pretrain', 'adversarial', 'adversarial']
+    with pytest.raises(RunError, match='in stage 2 already'): resume(run, pretrain_epochs=2, progress=False)
+    with pytest.raises(ValueError, match='got 1'): resume(run, adversarial_epochs=1, progress=False)
+
+def test_stage_1_trained_longer(folder, tmp_path):
+    "The same lines in a notebook with a larger number, too"
+    dls = colorize_dls(folder, size=32, bs=4, valid_pct=.3, num_workers=0, device='cpu', verbose=False)
+    for n in (1, 3):
+        learn = colorize_learner(dls, pix2pix_generator(n_features=4, levels=4), metrics=[], precision='fp32')
+        with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(n, cbs=Checkpoints(tmp_path/'run', resume=True))
+    assert pd.read_csv(tmp_path/'run'/'metrics.csv').epoch.tolist() == [1, 2, 3]
+
+@pytest.mark.parametrize('patch', [1, 16, 286])
+def test_the_patch_changes_no_random_number(patch):
+    "Otherwise stage 1 would begin with other weights"
+    torch.manual_seed(0); want = torch.rand(1)
+    torch.manual_seed(0); stages_of(preset(patch=patch, size=256))
+    assert torch.equal(torch.rand(1), want)
 
 def test_resume_trains_longer(folder, tmp_path, capsys):
     "More epochs than first said: stage 1 goes on until stage 2 has begun, then only stage 2 does; fewer are refused"
