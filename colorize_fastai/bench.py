@@ -193,7 +193,8 @@ def _ours_pretrain(feed, device, decoder=None):
     return _epoch
 
 def _ours_gan(feed, device):
-    from colorize_fastai.adversarial import EMA, AdversarialTrainer, ChannelsLast
+    from colorize_fastai.adversarial import AdversarialTrainer
+    from colorize_fastai.callbacks import EMA, ChannelsLast
     from colorize_fastai.train import preset
     from colorize_fastai.discriminator import PatchDiscriminator
     from colorize_fastai.generator import unet_generator

@@ -5,7 +5,8 @@ import json, sys
 import torch
 from fastai.callback.core import Callback
 from colorize_fastai import train as training
-from colorize_fastai.adversarial import EMA, AdversarialTrainer
+from colorize_fastai.adversarial import AdversarialTrainer
+from colorize_fastai.callbacks import EMA
 from colorize_fastai.train import resume, train
 from colorize_fastai.data import colorize_dls
 from colorize_fastai.discriminator import PatchDiscriminator
@@ -54,7 +55,7 @@ def whole(photos, out):
     training.generator_of = lambda cfg: pix2pix_generator(noise_at_test=True, n_features=4, levels=4) # BatchNorm, and dropout at all times
     Run.share = 1e12 # of the time: a checkpoint whenever there may be one
     if 'arguments' in Run(out).config: resume(out, progress=False)
-    else: train(photos, out, 'quick', size=32, bs=2, pretrain_epochs=8, adversarial_epochs=8, n_features=8, ema=.9, valid_pct=.28, num_workers=0, device='cpu',
+    else: train(photos, out, 'quick', size=32, bs=2, pretrain_epochs=4, adversarial_epochs=4, n_features=8, ema=.9, valid_pct=.28, num_workers=0, device='cpu',
                 progress=False, every=10, minutes=0)
 
 if __name__ == '__main__':

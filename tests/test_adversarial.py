@@ -4,8 +4,8 @@ import pandas as pd, pytest, torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from conftest import save_crops
-from colorize_fastai.adversarial import EMA, AdversarialTrainer, ChannelsLast, SampleGrid, frozen
-from colorize_fastai.callbacks import SaveRun
+from colorize_fastai.adversarial import AdversarialTrainer, frozen
+from colorize_fastai.callbacks import ChannelsLast, EMA, SampleGrid, SaveRun
 from colorize_fastai.train import preset, train, train_adversarial
 from colorize_fastai.color import from_L_ab
 from colorize_fastai.data import colorize_dls

@@ -5,8 +5,8 @@ from accelerate.optimizer import AcceleratedOptimizer
 from fastai.callback.core import Callback
 from torch.amp import GradScaler
 from conftest import save_crops
-from colorize_fastai.adversarial import EMA, AdversarialTrainer
-from colorize_fastai.callbacks import Guard, SaveRun
+from colorize_fastai.adversarial import AdversarialTrainer
+from colorize_fastai.callbacks import EMA, Guard, SaveRun
 from colorize_fastai.data import colorize_dls
 from colorize_fastai.discriminator import PatchDiscriminator
 from colorize_fastai.generator import pix2pix_generator

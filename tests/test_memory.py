@@ -3,7 +3,8 @@ import os, subprocess, sys
 import pytest, torch
 from conftest import save_crops
 from colorize_fastai import train as training
-from colorize_fastai.adversarial import EMA, AdversarialTrainer
+from colorize_fastai.adversarial import AdversarialTrainer
+from colorize_fastai.callbacks import EMA
 from colorize_fastai.train import train
 from colorize_fastai.data import colorize_dls
 from colorize_fastai.discriminator import PatchDiscriminator

@@ -4,8 +4,8 @@ from pathlib import Path
 import pandas as pd, pytest, torch
 from conftest import save_crops
 from colorize_fastai import run as room, train as training
-from colorize_fastai.adversarial import EMA, AdversarialTrainer
-from colorize_fastai.callbacks import SaveRun
+from colorize_fastai.adversarial import AdversarialTrainer
+from colorize_fastai.callbacks import EMA, SaveRun
 from colorize_fastai.train import resume, train
 from colorize_fastai.data import colorize_dls
 from colorize_fastai.discriminator import PatchDiscriminator
@@ -14,7 +14,7 @@ from colorize_fastai.run import Run, RunError, Stopped, load_checkpoint
 from colorize_fastai.weights import weights_info
 
 # ResNet18 has BatchNorm, the pix2pix U-Net dropout (at test, too, so that validation draws random numbers)
-SMALL = dict(name='quick', size=32, bs=2, encoder='resnet18', pretrained=False, valid_pct=.25, device='cpu', verbose=False, progress=False, every=4, minutes=0)
+SMALL = dict(name='quick', size=32, bs=2, encoder='resnet18', pretrained=False, n_features=8, valid_pct=.25, device='cpu', verbose=False, progress=False, every=4, minutes=0)
 KINDS = dict(
     light=dict(pretrain_epochs=2, adversarial_epochs=2, num_workers=0),
     workers=dict(pretrain_epochs=1, adversarial_epochs=2, num_workers=2),
@@ -105,7 +105,7 @@ def tiny(monkeypatch):
     "A generator so small that its checkpoints take no time"
     monkeypatch.setattr(training, 'generator_of', lambda cfg: pix2pix_generator(noise_at_test=True, n_features=4, levels=4))
 
-TINY = {**SMALL, **dict(pretrain_epochs=2, adversarial_epochs=2, num_workers=0, n_features=8)}
+TINY = {**SMALL, **dict(pretrain_epochs=2, adversarial_epochs=2, num_workers=0)}
 
 @pytest.fixture(scope='module')
 def whole_tiny(photos, tmp_path_factory):

@@ -2,10 +2,10 @@
 import json
 import numpy as np, pandas as pd, pytest
 from conftest import save_crops
-from colorize_fastai import callbacks, run as room, train as training
+from colorize_fastai import run as room, trackers, train as training
 from colorize_fastai.train import resume, train
 from colorize_fastai.generator import pix2pix_generator
-from colorize_fastai.callbacks import TrackPretrain
+from colorize_fastai.trackers import TrackPretrain
 from test_resume import Crash, crash_at, differ, end
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def photos(tmp_path):
 def tiny(monkeypatch):
     monkeypatch.setattr(training, 'generator_of', lambda cfg: pix2pix_generator(n_features=4, levels=4))
     monkeypatch.setattr(room.Run, 'share', 1e12)
-    for track in (callbacks.TrackPretrain, callbacks.TrackAdversarial): monkeypatch.setattr(track.__init__, '__defaults__', (2, 3)) # every second step, 3 photos
+    for track in (trackers.TrackPretrain, trackers.TrackAdversarial): monkeypatch.setattr(track.__init__, '__defaults__', (2, 3)) # every second step, 3 photos
 
 KW = dict(name='quick', size=32, bs=2, pretrain_epochs=2, adversarial_epochs=2, n_features=8, ema=.9, valid_pct=.25, num_workers=0, device='cpu', verbose=False, progress=False, minutes=0)
 
@@ -52,7 +52,7 @@ def test_tensorboard(photos, tmp_path, monkeypatch):
 
 def test_what_was_shown_is_written(tmp_path):
     "At once, and not when a process ends that may be killed"
-    tracker = callbacks.TensorBoard(room.Run(tmp_path), 'pretrain', 0)
+    tracker = trackers.TensorBoard(room.Run(tmp_path), 'pretrain', 0)
     for step in (1, 2):
         tracker.log(dict(loss=step/4), step)
         assert events(tmp_path/'tensorboard'/'pretrain')[0]['loss'] == [(i, i/4) for i in range(1, step + 1)]
@@ -73,7 +73,7 @@ def test_wandb_offline(photos, tmp_path, monkeypatch):
 
 def test_unknown(photos, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"'mlflow': choose among \['tensorboard', 'wandb'\]"): train(photos, tmp_path/'run', track=['mlflow'], **KW)
-    monkeypatch.setattr(callbacks, 'find_spec', lambda n: None)
+    monkeypatch.setattr(trackers, 'find_spec', lambda n: None)
     with pytest.raises(ValueError, match='not installed: pip install tensorboard'): TrackPretrain(tmp_path, ['tensorboard'])
     assert not (tmp_path/'run').exists()
 
@@ -83,7 +83,7 @@ def test_tracker_that_does_not_start(photos, tmp_path, monkeypatch, stage):
     import signal
     def broken(*_): raise ConnectionError('no way to the server')
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setitem(callbacks.TRACKERS, 'wandb', broken)
+    monkeypatch.setitem(trackers.TRACKERS, 'wandb', broken)
     with pytest.raises(ConnectionError, match='no way'): train(photos, tmp_path/'run', track=['wandb'], **{**KW, 'pretrain_epochs': 2 - stage})
     assert signal.getsignal(signal.SIGTERM) == before
     monkeypatch.undo()
