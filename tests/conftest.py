@@ -1,7 +1,9 @@
 """Fixtures that several test files share."""
-import shutil, subprocess, sys
+import os, shutil, subprocess, sys
 from pathlib import Path
 import pytest
+
+if 'PYTEST_XDIST_WORKER' in os.environ: os.environ.setdefault('OMP_NUM_THREADS', '1') # a worker for each core is enough; before torch is imported
 
 root = Path(__file__).resolve().parent.parent
 

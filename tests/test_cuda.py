@@ -1,4 +1,4 @@
-"What only a GPU can show: `pytest -m cuda tests/test_cuda.py`."
+"What only a GPU can show: `pytest -n 0 -m cuda tests/test_cuda.py`."
 import numpy as np, pandas as pd, pytest, torch
 from conftest import save_crops
 from colorize_fastai import run as room

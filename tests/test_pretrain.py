@@ -19,7 +19,7 @@ def dls(tmp_path_factory):
 def quiet_fit(learn, *args, **kwargs):
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(*args, **kwargs)
 
-@pytest.mark.parametrize('precision', ['fp32', 'bf16'])
+@pytest.mark.parametrize('precision', ['fp32', pytest.param('bf16', marks=pytest.mark.slow)]) # a minute, where a processor only imitates bf16
 def test_it_learns(dls, precision):
     "The training photos can be learned by heart: the error on them falls well under that of grey"
     torch.manual_seed(0)
