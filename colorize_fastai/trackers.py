@@ -55,10 +55,9 @@ def check_trackers(
         if n not in TRACKERS: raise ValueError(f'Unknown tracker {n!r}: choose among {list(TRACKERS)}')
         if not find_spec(n): raise ValueError(f'The tracker {n} is not installed: pip install {n}')
 
-# %% ../nbs/26_trackers.ipynb #00000041
-class TrackPretrain(RunCallback):
-    "Show stage 1 in the trackers `names`"
-    order = 95 # after `Checkpoints`
+# %% ../nbs/26_trackers.ipynb #e2600001
+class Feed:
+    "What both stages do with the trackers `names`"
     def __init__(self,
         out: str | Path | Run, # run directory
         names: list, # 'tensorboard', 'wandb'
@@ -67,66 +66,61 @@ class TrackPretrain(RunCallback):
     ):
         check_trackers(names)
         self.dir, self.names, self.every, self.n, self.open = as_run(out), names, every, n, []
-    def before_fit(self):
-        if only_looks(self.learn) or rank(): return
-        with keep_rng(): self.open = [TRACKERS[k](self.dir, 'pretrain', self.train_iter) for k in self.names]
-        self.photos = first_photos(self.dls, self.n)
+    def begin(self, stage, step, dls):
+        if rank(): return
+        with keep_rng(): self.open = [TRACKERS[k](self.dir, stage, step) for k in self.names]
+        self.photos = first_photos(dls, self.n)
+    def log(self, values, step):
+        for o in self.open: o.log(values, step)
+    def show(self, predict, step, dls):
+        "What `predict` makes of the first validation photos"
+        if not self.open or not self.photos: return
+        dls.valid.show_results(self.photos, predict(self.photos[0]), max_n=self.n)
+        pixels = drawn()
+        for o in self.open: o.picture('photos', pixels, step)
     def close(self):
         for o in self.open: o.close()
         self.open = []
+
+# %% ../nbs/26_trackers.ipynb #00000041
+class TrackPretrain(Feed, RunCallback):
+    "Show stage 1 in the trackers `names`"
+    order = 95 # after `Checkpoints`
+    def before_fit(self):
+        if not only_looks(self.learn): self.begin('pretrain', self.train_iter, self.dls)
 
 # %% ../nbs/26_trackers.ipynb #00000043
 @patch
 def after_batch(self:TrackPretrain):
     if not self.open or not self.training or self.train_iter % self.every: return
-    for o in self.open: o.log(dict(loss=self.smooth_loss.item(), lr=self.opt.hypers[-1]['lr']), self.train_iter)
+    self.log(dict(loss=self.smooth_loss.item(), lr=self.opt.hypers[-1]['lr']), self.train_iter)
 
 @patch
 def after_epoch(self:TrackPretrain):
     rec = self.learn.recorder
-    for o in self.open: o.log({k: v for k,v in zip(rec.metric_names, rec.log) if isinstance(v, float)}, self.train_iter)
-    if self.open and self.photos: self.show()
+    self.log({k: v for k,v in zip(rec.metric_names, rec.log) if isinstance(v, float)}, self.train_iter)
+    self.show(self.predict, self.train_iter, self.dls)
 
 @patch
 @torch.no_grad()
-def show(self:TrackPretrain):
-    "What the net makes of the first validation photos"
-    with keep_modes(self.model), keep_rng(): pred = self.model.eval()(self.photos[0])
-    self.dls.valid.show_results(self.photos, pred, max_n=self.n)
-    pixels = drawn()
-    for o in self.open: o.picture('photos', pixels, self.train_iter)
+def predict(self:TrackPretrain, L):
+    with keep_modes(self.model), keep_rng(): return self.model.eval()(L)
 
 # %% ../nbs/26_trackers.ipynb #00000045
-class TrackAdversarial:
+class TrackAdversarial(Feed):
     "Show stage 2 in the trackers `names`"
     order = 95 # after `SaveRun`
-    def __init__(self,
-        out: str | Path | Run, # run directory
-        names: list, # 'tensorboard', 'wandb'
-        every: int = 20, # steps between two points of a curve
-        n: int = 6, # how many photos
-    ):
-        check_trackers(names)
-        self.run, self.names, self.every, self.n, self.open = as_run(out), names, every, n, []
-    def before_fit(self, t):
-        with keep_rng(): self.open = [TRACKERS[k](self.run, 'adversarial', t.steps) for k in self.names] if rank() == 0 else []
-        self.photos = first_photos(t.dls, self.n) if self.open else None
-    def log(self, t, values):
-        for o in self.open: o.log(values, t.steps)
-    def after_fit(self, t):
-        for o in self.open: o.close()
+    def before_fit(self, t): self.begin('adversarial', t.steps, t.dls)
+    def after_fit(self, t): self.close()
 
 # %% ../nbs/26_trackers.ipynb #00000047
 @patch
 def after_batch(self:TrackAdversarial, t):
     if not self.open or t.steps % self.every: return
     rates = {f'{k}_lr': getattr(t, f'{k}_opt').param_groups[0]['lr'] for k in 'gd'}
-    self.log(t, {**{k: v.item() for k,v in t.last.items()}, **rates})
+    self.log({**{k: v.item() for k,v in t.last.items()}, **rates}, t.steps)
 
 @patch
 def after_validate(self:TrackAdversarial, t): # an average is still in the place of the weights
-    self.log(t, {k: v for k,v in t.rows[-1].items() if k in ('valid_l1', 'psnr', 'ssim', 'delta_e', 'color_ratio')})
-    if not self.photos: return
-    t.dls.valid.show_results(self.photos, t.predict(self.photos[0]), max_n=self.n)
-    pixels = drawn()
-    for o in self.open: o.picture('photos', pixels, t.steps)
+    self.log({k: v for k,v in t.rows[-1].items() if k in ('valid_l1', 'psnr', 'ssim', 'delta_e', 'color_ratio')}, t.steps)
+    self.show(t.predict, t.steps, t.dls)

@@ -77,7 +77,7 @@ def small_pix2pix():
         yield
 
 @pytest.mark.parametrize('kind,steps', [('light', (1, 3, 2)), ('light', (9, 4)), ('workers', (2, 3, 7)), ('dropout', (2, 3)),
-    pytest.param('resnet18', (2, 3), marks=pytest.mark.slow), ('dropout', (9, 2))])
+    ('dropout', (9, 2)), pytest.param('resnet18', (2, 3), marks=pytest.mark.slow)])
 def test_the_very_run(photos, small_pix2pix, whole, tmp_path, monkeypatch, every_step, kind, steps):
     out = tmp_path/'run'
     for i,n in enumerate(steps):

@@ -19,7 +19,7 @@ def photos(tmp_path):
 def tiny(monkeypatch):
     monkeypatch.setattr(training, 'generator_of', lambda cfg: pix2pix_generator(n_features=4, levels=4))
     monkeypatch.setattr(room.Run, 'share', 1e12)
-    for track in (trackers.TrackPretrain, trackers.TrackAdversarial): monkeypatch.setattr(track.__init__, '__defaults__', (2, 3)) # every second step, 3 photos
+    monkeypatch.setattr(trackers.Feed.__init__, '__defaults__', (2, 3)) # every second step, 3 photos
 
 KW = dict(name='quick', size=32, bs=2, pretrain_epochs=2, adversarial_epochs=2, n_features=8, ema=.9, valid_pct=.25, num_workers=0, device='cpu', verbose=False, progress=False, minutes=0)
 
