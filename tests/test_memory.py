@@ -158,6 +158,7 @@ def test_auto_is_found_anew(photos, tmp_path, monkeypatch):
     training.resume(tmp_path/'run', progress=False, micro_bs='auto')
     assert load_checkpoint(Run(tmp_path/'run').checkpoints()[-1])['micro_bs'] == 4
 
+@pytest.mark.slow
 def test_real_shortage(tmp_path):
     "A process that may have 700 MB more: the batch of 20 does not fit, and what the message names does"
     save_crops(tmp_path, 4, size=None, photos=5, suffix='.jpg')

@@ -10,11 +10,17 @@ from colorize_fastai.adversarial import AdversarialTrainer
 from colorize_fastai.train import generator_of, stages_of, preset
 from colorize_fastai.data import colorize_dls
 from colorize_fastai.discriminator import PatchDiscriminator
+from colorize_fastai.generator import unet_generator
 from colorize_fastai.train import pretrain
 
 SIZE = 64
 cfg = preset('tutorial', size=SIZE, bs=2, pretrained=False, pretrain_epochs=1)
 one, two = stages_of(cfg)
+nets = pytest.mark.parametrize('net', ['light', pytest.param('tutorial', marks=pytest.mark.slow)]) # its own has 31 million weights
+
+def generator(net):
+    torch.manual_seed(0)
+    return generator_of(cfg) if net == 'tutorial' else unet_generator('test_efficientnet', pretrained=False)
 
 @pytest.fixture(scope='module')
 def dls(tmp_path_factory):
@@ -56,13 +62,13 @@ def reference_pretrain(net, batches):
         losses.append(dict(l1=loss.item()))
     return losses
 
-def test_stage_1(dls, tmp_path):
+@nets
+def test_stage_1(dls, tmp_path, net):
     class Losses(Callback):
         seen = []
         def after_batch(self):
             if self.training: self.seen.append(dict(l1=self.loss.item()))
-    torch.manual_seed(0)
-    net = generator_of(cfg)
+    net = generator(net)
     plain = copy.deepcopy(net).to(memory_format=torch.channels_last)
     dls.train.set_epoch(0)
     pretrain(dls, tmp_path, generator=net, metrics=[], progress=False, cbs=Losses(), **one)
@@ -95,9 +101,9 @@ class ReferenceStep:
         self.opt_G.step()
         return dict(d=loss_D.item(), gan=loss_G_GAN.item(), l1=loss_G_L1.item())
 
-def test_stage_2(dls):
-    torch.manual_seed(0)
-    G, D = generator_of(cfg).train(), PatchDiscriminator(two['patch'], n_features=two['n_features']).train()
+@nets
+def test_stage_2(dls, net):
+    G, D = generator(net).train(), PatchDiscriminator(two['patch'], n_features=two['n_features'] if net == 'tutorial' else 8).train()
     ref = ReferenceStep(copy.deepcopy(G), copy.deepcopy(D))
     t = AdversarialTrainer(G, D, dls, **{k: v for k,v in two.items() if k not in ('epochs', 'patch', 'n_features', 'ema')})
     dls.train.set_epoch(0)
