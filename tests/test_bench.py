@@ -43,7 +43,7 @@ def test_net():
 @pytest.fixture
 def batches():
     torch.manual_seed(1)
-    return [bench._batch(2, 64, 'cpu') for _ in range(5)]
+    return [bench._batch(2, 32, 'cpu') for _ in range(3)]
 
 def same(a, b):
     for p, q in zip(a.parameters(), b.parameters(), strict=True): torch.testing.assert_close(p, q, atol=1e-6, rtol=0)
@@ -83,7 +83,9 @@ tiny = {'1': dict(size=32, bs=2, n=1), '2': dict(size=32, bs=2, n=1), '3': dict(
         '8': dict(width=80, height=60, photos=2, n=1), '9': dict(width=80, height=60), '10': dict(size=32, pairs=2, n=1),
         '11': dict(size=32, batches=(2,), steps=2, n=1, workers=0)}
 
-@pytest.mark.parametrize('name', list(bench.rows))
+MINUTES = '5', '6', '9', '11' # many processes, or nets of their true size
+
+@pytest.mark.parametrize('name', [pytest.param(n, marks=pytest.mark.slow) if n in MINUTES else n for n in bench.rows])
 def test_row(name):
     lines = bench.rows[name].run(device='cpu', **tiny[name])
     assert lines

@@ -1,24 +1,34 @@
 """Every notebook runs from top to bottom, each in a process of its own: `import fastai` changes how tensors are compared, for all that follows."""
-import json, subprocess, sys
+import json, os, sys
+from multiprocessing import get_context
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 import pytest, torch
+from nbdev import test as nbs
 from nbdev.config import get_config
-from nbdev.test import nb_test_cells
 
 root = Path(__file__).resolve().parent.parent
 notebooks = [p for p in sorted((root/'nbs').rglob('*.ipynb')) if not any(o[0] in '_.' for o in p.relative_to(root).parts)]
 flags = get_config(root).tst_flags.split()
 here = ['cuda'] if torch.cuda.is_available() else []
 
-_run = """import sys
-from nbdev.test import test_nb
-path, root, skip, force = sys.argv[1:]
-sys.exit(not test_nb(path, skip_flags=skip.split(), force_flags=force.split(), basepath=root, profile=False, cell_timeout=300)[0])"""
+processes = get_context('forkserver') # each starts with the libraries loaded that take long, and none of ours
+processes.set_forkserver_preload(['torch._dynamo', 'torchvision', 'pandas', 'scipy.stats', 'matplotlib.pyplot', 'skimage.color', 'nbdev.test', 'sklearn.model_selection', 'timm'])
+
+def _run(path, force, err):
+    "In the new process: run the notebook, with stderr in the file `err`"
+    os.dup2(os.open(err, os.O_WRONLY), 2)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.chdir(root)
+    sys.exit(not nbs.test_nb(path, skip_flags=flags, force_flags=[*here, *force], basepath=root, profile=False, cell_timeout=300)[0])
 
 def run(path, force=()):
     "What the notebook at `path` put on stderr if it failed, else nothing"
-    r = subprocess.run([sys.executable, '-c', _run, path, root, ' '.join(flags), ' '.join([*here, *force])], cwd=root, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    return '' if r.returncode == 0 else r.stderr or f'exit status {r.returncode}'
+    with NamedTemporaryFile('r') as f:
+        p = processes.Process(target=_run, args=(path, force, f.name))
+        p.start()
+        p.join()
+        return '' if p.exitcode == 0 else f.read() or f'exit status {p.exitcode}'
 
 def name(p): return p.relative_to(root/'nbs').as_posix()
 
@@ -26,7 +36,7 @@ def name(p): return p.relative_to(root/'nbs').as_posix()
 def test_notebook(path):
     if err := run(path): pytest.fail(err, pytrace=False)
 
-slow = [p for p in notebooks if len(nb_test_cells(p, flags, ['slow'])) > len(nb_test_cells(p, flags))]
+slow = [p for p in notebooks if len(nbs.nb_test_cells(p, flags, ['slow'])) > len(nbs.nb_test_cells(p, flags))]
 
 @pytest.mark.slow
 @pytest.mark.parametrize('path', slow, ids=name)

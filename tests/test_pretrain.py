@@ -8,7 +8,7 @@ from colorize_fastai.pretrain import colorize_learner
 from colorize_fastai.train import pretrain
 from colorize_fastai.weights import load_generator, weights_info
 
-NET = dict(encoder='resnet18', pretrained=False, channels=(32, 16, 16, 16))
+NET = dict(encoder='test_efficientnet', pretrained=False, channels=(32, 16, 16, 16))
 
 @pytest.fixture(scope='module')
 def dls(tmp_path_factory):

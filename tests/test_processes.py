@@ -31,10 +31,9 @@ def run(*args, **kwargs):
 @pytest.fixture(scope='module')
 def steps(photos, tmp_path_factory):
     d = tmp_path_factory.mktemp('steps')
-    def _steps(name, processes=1, *args):
-        if not (d/name).exists(): run(here/'processes.py', 'steps', photos, d/name, *args, processes=processes)
-        return json.loads((d/name).read_text())
-    return _steps
+    run(here/'processes.py', 'steps', photos, d, 'alone=none', 'parts=4')
+    run(here/'processes.py', 'steps', photos, d, 'two=none', 'both=2', processes=2)
+    return lambda name: json.loads((d/name).read_text())
 
 @pytest.fixture(scope='module')
 def alone(steps): return steps('alone')
@@ -43,30 +42,31 @@ def near(a, b, tol):
     a, b = pd.DataFrame(a).drop(columns='seconds', errors='ignore'), pd.DataFrame(b).drop(columns='seconds', errors='ignore')
     assert a.shape == b.shape and len(a) and (a - b).abs().max().max() <= tol, (a - b).abs().max()
 
-@pytest.mark.parametrize('name,processes,micro', [('two', 2, ()), ('parts', 1, (4,)), ('both', 2, (2,))])
-def test_losses_are_those_of_one(alone, steps, name, processes, micro):
+@pytest.mark.parametrize('name,processes', [('two', 2), ('parts', 1), ('both', 2)])
+def test_losses_are_those_of_one(alone, steps, name, processes):
     "Instance normalization, the same batches: the same losses over 21 steps of each stage, but for rounding, and the same measurements"
-    other = steps(name, processes, *micro)
+    other = steps(name)
     for k in ('one', 'two', 'rows', 'valid'): near(alone[k], other[k], 1e-4 if k in ('one', 'two') else 5e-3)
     assert len(set(other['weights'])) == 1 and len(other['weights']) == processes # bit for bit the same in every process
 
 def test_shares(steps, alone):
     "Each photo is seen once an epoch, by one process"
     assert alone['sizes'] == [18, 7]
-    for n,parts in zip(alone['sizes'], zip(*steps('two', 2)['shares'])): assert sorted(sum(parts, [])) == list(range(n))
+    for n,parts in zip(alone['sizes'], zip(*steps('two')['shares'])): assert sorted(sum(parts, [])) == list(range(n))
 
-def test_a_run_of_two(photos, tmp_path):
+@pytest.mark.parametrize('signal_to', [os.killpg, pytest.param(os.kill, marks=pytest.mark.slow)], ids=['all', 'launcher']) # to all: then it hands on what they have heard already
+def test_a_run_of_two(photos, tmp_path, signal_to):
     "Stopped in the midst of each stage and resumed, it is the run that would have been, to the last bit; a single process may not go on with it"
-    run(here/'processes.py', 'train', photos, tmp_path/'whole', processes=2)
-    for stage in ('1-', '2-'):
-        p = start(here/'processes.py', 'train', photos, tmp_path/'run', processes=2)
-        while not list((tmp_path/'run'/'checkpoints').glob(stage + '*')) and p.poll() is None: time.sleep(.01)
-        os.kill(p.pid, signal.SIGTERM) if stage == '1-' else os.killpg(p.pid, signal.SIGTERM) # to the launcher, or to all: then it hands on what they have heard already
-        out, err = p.communicate(timeout=120)
-        assert p.returncode and f'and saved: colorize-train --resume {tmp_path/"run"}' in err, err[-3000:]
-        assert Run(tmp_path/'run').checkpoints()[-1].name.startswith(stage)
+    said, saved = f'and saved: colorize-train --resume {tmp_path/"run"}', Run(tmp_path/'run')
+    err = run(here/'processes.py', 'train', photos, tmp_path, processes=2)[1]
+    assert all(f'rank {r}: stopped in epoch 1' in err for r in (0, 1)) and err.count(said) == 2 and saved.checkpoints()[-1].name.startswith('1-'), err[-3000:]
+    p = start(here/'processes.py', 'resume', tmp_path, processes=2)
+    while not saved.checkpoints('adversarial') and p.poll() is None: time.sleep(.01)
+    signal_to(p.pid, signal.SIGTERM)
+    out, err = p.communicate(timeout=120)
+    assert p.returncode and said in err and saved.checkpoints()[-1].name.startswith('2-'), err[-3000:]
     with pytest.raises(RunError, match=r'begun with processes 2 \(now 1\)'): resume(tmp_path/'run', progress=False)
-    run(here/'processes.py', 'train', photos, tmp_path/'run', processes=2)
+    run(here/'processes.py', 'resume', tmp_path, processes=2)
     assert differ(end(tmp_path/'whole'), end(tmp_path/'run')) == []
 
 def test_the_command_in_two_processes(photos, tmp_path):
@@ -78,7 +78,5 @@ def test_the_command_in_two_processes(photos, tmp_path):
     for said in ('25 photos: 18 to train on, 7 to validate on', 'epoch 1  train_loss', 'epoch 1  d 0.', 'trained →'): assert p.stdout.count(said) == 1, p.stdout
     assert pd.read_csv(tmp_path/'run'/'metrics.csv').stage.tolist() == ['pretrain', 'adversarial'] and (tmp_path/'run'/'results.png').exists()
 
-def test_too_few_photos_for_all(photos, tmp_path):
-    p = start(here/'processes.py', 'train', next(photos.iterdir()), tmp_path/'run', processes=2)
-    out, err = p.communicate(timeout=120)
-    assert p.returncode and 'cannot be shared by 2 processes' in err
+def test_too_few_photos_for_all(steps):
+    for said in steps('two')['one_photo']: assert 'cannot be shared by 2 processes' in said

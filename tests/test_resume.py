@@ -14,7 +14,7 @@ from colorize_fastai.run import Run, RunError, Stopped, load_checkpoint
 from colorize_fastai.weights import weights_info
 
 # the encoders have BatchNorm (ResNet18's checkpoints are three times as large), the pix2pix U-Net dropout (at test, too, so that validation draws random numbers)
-SMALL = dict(name='quick', size=32, bs=2, encoder='tf_efficientnet_lite0', pretrained=False, n_features=8, valid_pct=.25, device='cpu', verbose=False, progress=False, every=4, minutes=0)
+SMALL = dict(name='quick', size=32, bs=2, encoder='test_efficientnet', pretrained=False, n_features=8, valid_pct=.25, device='cpu', verbose=False, progress=False, every=4, minutes=0)
 KINDS = dict(
     light=dict(pretrain_epochs=2, adversarial_epochs=2, num_workers=0),
     resnet18=dict(encoder='resnet18', pretrain_epochs=1, adversarial_epochs=1, num_workers=0),
@@ -162,7 +162,7 @@ training.generator_of = net
 sys.exit(colorize_train(sys.argv[1:]))
 """
 
-@pytest.mark.parametrize('sig', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize('sig', [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_signal_to_the_whole_group(photos, tmp_path, sig):
     "The workers that read photos hear it, too, as with Ctrl-C in a terminal, or of a cluster"
     args = [photos, '--out', tmp_path/'run', *'--preset quick --size 32 --bs 1 --num-workers 2 --device cpu --pretrain-epochs 500 --adversarial-epochs 1 --checkpoint-minutes 60'.split()]

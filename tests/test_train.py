@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
     (root/'notes.txt').write_text('not a photo')
     return root
 
-SMALL = '--preset quick --scratch --size 32 --bs 2 --num-workers 0 --device cpu'.split()
+SMALL = '--preset quick --scratch --encoder test_efficientnet --patch 16 --size 32 --bs 2 --num-workers 0 --device cpu'.split()
 
 def test_both_stages_leave_a_run(command, folder, tmp_path):
     run = tmp_path/'run'
