@@ -1,5 +1,5 @@
 """Fixtures that several test files share."""
-import os, shutil, subprocess, sys
+import gc, os, shutil, subprocess, sys
 from pathlib import Path
 import pytest
 
@@ -19,6 +19,11 @@ def save_crops(folder, n, step=20, side=160, size=40, photos=4, suffix='.png', s
             (folder/sub(j)).mkdir(parents=True, exist_ok=True)
             im.save(folder/sub(j)/f'{k}{j}{suffix}')
     return folder
+
+@pytest.fixture(scope='module', autouse=True)
+def no_old_garbage():
+    "What the imports have made is not looked through again each time that a training makes room for the next"
+    gc.freeze()
 
 @pytest.fixture(scope='session')
 def top():

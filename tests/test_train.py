@@ -25,7 +25,8 @@ def folder(tmp_path_factory):
 
 SMALL = '--preset quick --scratch --encoder test_efficientnet --patch 16 --size 32 --bs 2 --num-workers 0 --device cpu'.split()
 
-def test_both_stages_leave_a_run(command, folder, tmp_path):
+def test_both_stages_leave_a_run(command, folder, tmp_path, capsys):
+    from colorize_fastai.cli import colorize_train
     run = tmp_path/'run'
     res = command('colorize-train', folder, '--out', run, *SMALL, '--pretrain-epochs', 2, '--adversarial-epochs', 1, '--valid-pct', .3)
     assert res.returncode == 0, res.stderr
@@ -41,8 +42,9 @@ def test_both_stages_leave_a_run(command, folder, tmp_path):
     out = command('colorize', sample_photos(grey=True)['coins'], '-o', tmp_path/'out', '--weights', run)
     assert out.returncode == 0 and (tmp_path/'out'/'coins.png').exists(), out.stderr
     before = (run/'generator.safetensors').read_bytes()
-    again = command('colorize-train', folder, '--out', run, *SMALL)
-    assert again.returncode == 2 and 'another --out' in again.stderr and (run/'generator.safetensors').read_bytes() == before
+    capsys.readouterr()
+    assert colorize_train([str(folder), '--out', str(run), *SMALL]) == 2 and 'another --out' in capsys.readouterr().err
+    assert (run/'generator.safetensors').read_bytes() == before
 
 def test_same_seed_same_weights(folder, tmp_path):
     from colorize_fastai.cli import colorize_train
