@@ -59,3 +59,9 @@ def command():
         exe = Path(sys.executable).with_name(name)
         return subprocess.run([exe, *map(str, args)], capture_output=True, text=True, encoding='utf-8', timeout=300, **kw)
     return _run
+
+LONG = 'test_processes', 'test_train', 'test_resume', 'test_notebooks'
+
+def pytest_collection_modifyitems(items):
+    "Files of long tests come first, so that no worker is left alone with one at the end"
+    items.sort(key=lambda o: (*LONG, o.path.stem).index(o.path.stem))

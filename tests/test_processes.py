@@ -1,5 +1,5 @@
 """Several processes train as one would; and one in parts as in one piece."""
-import json, os, signal, subprocess, sys, time
+import json, os, shutil, signal, subprocess, sys, time
 from pathlib import Path
 import pandas as pd, pytest
 from conftest import save_crops
@@ -32,8 +32,10 @@ def run(*args, **kwargs):
 def steps(photos, tmp_path_factory):
     d = tmp_path_factory.mktemp('steps')
     run(here/'processes.py', 'steps', photos, d, 'alone=none', 'parts=4')
-    run(here/'processes.py', 'steps', photos, d, 'two=none', 'both=2', processes=2)
-    return lambda name: json.loads((d/name).read_text())
+    err = run(here/'processes.py', 'both', photos, d, 'two=none', 'both=2', processes=2)[1]
+    def _steps(name): return json.loads((d/name).read_text())
+    _steps.folder, _steps.err = d, err
+    return _steps
 
 @pytest.fixture(scope='module')
 def alone(steps): return steps('alone')
@@ -55,20 +57,21 @@ def test_shares(steps, alone):
     for n,parts in zip(alone['sizes'], zip(*steps('two')['shares'])): assert sorted(sum(parts, [])) == list(range(n))
 
 @pytest.mark.parametrize('signal_to', [os.killpg, pytest.param(os.kill, marks=pytest.mark.slow)], ids=['all', 'launcher']) # to all: then it hands on what they have heard already
-def test_a_run_of_two(photos, tmp_path, signal_to):
+def test_a_run_of_two(steps, tmp_path, signal_to):
     "Stopped in the midst of each stage and resumed, it is the run that would have been, to the last bit; a single process may not go on with it"
-    said, saved = f'and saved: colorize-train --resume {tmp_path/"run"}', Run(tmp_path/'run')
-    err = run(here/'processes.py', 'train', photos, tmp_path, processes=2)[1]
-    assert all(f'rank {r}: stopped in epoch 1' in err for r in (0, 1)) and err.count(said) == 2 and saved.checkpoints()[-1].name.startswith('1-'), err[-3000:]
+    said, saved = 'and saved: colorize-train --resume {}', Run(shutil.copytree(steps.folder/'run', tmp_path/'run'))
+    assert all(f'rank {r}: stopped in epoch 1' in steps.err for r in (0, 1)) and steps.err.count(said.format(steps.folder/'run')) == 2, steps.err[-3000:]
+    assert saved.checkpoints()[-1].name.startswith('1-') and not saved.checkpoints('adversarial')
     p = start(here/'processes.py', 'resume', tmp_path, processes=2)
     while not saved.checkpoints('adversarial') and p.poll() is None: time.sleep(.01)
     signal_to(p.pid, signal.SIGTERM)
     out, err = p.communicate(timeout=120)
-    assert p.returncode and said in err and saved.checkpoints()[-1].name.startswith('2-'), err[-3000:]
+    assert p.returncode and said.format(tmp_path/'run') in err and saved.checkpoints()[-1].name.startswith('2-'), err[-3000:]
     with pytest.raises(RunError, match=r'begun with processes 2 \(now 1\)'): resume(tmp_path/'run', progress=False)
     run(here/'processes.py', 'resume', tmp_path, processes=2)
-    assert differ(end(tmp_path/'whole'), end(tmp_path/'run')) == []
+    assert differ(end(steps.folder/'whole'), end(tmp_path/'run')) == []
 
+@pytest.mark.slow
 def test_the_command_in_two_processes(photos, tmp_path):
     "The very command; the main process alone speaks and writes"
     args = '--preset quick --scratch --size 32 --bs 4 --pretrain-epochs 1 --adversarial-epochs 1 --valid-pct .28'.split()

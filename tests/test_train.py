@@ -23,7 +23,8 @@ def folder(tmp_path_factory):
     (root/'notes.txt').write_text('not a photo')
     return root
 
-SMALL = '--preset quick --scratch --encoder test_efficientnet --patch 16 --size 32 --bs 2 --num-workers 0 --device cpu'.split()
+SMALL = '--preset quick --scratch --patch 16 --size 32 --bs 2 --num-workers 0 --device cpu'.split()
+SMALLER = [*SMALL, '--encoder', 'test_efficientnet'] # for this process, which has loaded timm already
 
 def test_both_stages_leave_a_run(command, folder, tmp_path, capsys):
     from colorize_fastai.cli import colorize_train
@@ -49,7 +50,7 @@ def test_both_stages_leave_a_run(command, folder, tmp_path, capsys):
 def test_same_seed_same_weights(folder, tmp_path):
     from colorize_fastai.cli import colorize_train
     for name, seed in (('a', 1), ('b', 1), ('c', 2)):
-        assert colorize_train([str(folder), '--out', str(tmp_path/name), *SMALL, '--pretrain-epochs', '1', '--adversarial-epochs', '1', '--seed', str(seed)]) == 0
+        assert colorize_train([str(folder), '--out', str(tmp_path/name), *SMALLER, '--pretrain-epochs', '1', '--adversarial-epochs', '1', '--seed', str(seed)]) == 0
     a, b, c = (weights_info(tmp_path/n)['sha256'] for n in 'abc')
     assert a == b != c
 
@@ -65,7 +66,7 @@ def test_mistakes_are_one_line(folder, tmp_path, capsys, args, says):
     from colorize_fastai.cli import colorize_train
     (tmp_path/'empty').mkdir()
     args = [a.format(folder=folder, empty=tmp_path/'empty') for a in args]
-    assert colorize_train([args[0], '--out', str(tmp_path/'run'), *SMALL, *args[1:]]) == 2
+    assert colorize_train([args[0], '--out', str(tmp_path/'run'), *SMALLER, *args[1:]]) == 2
     err = capsys.readouterr().err.strip().splitlines()
     assert len(err) == 1 and err[0].startswith('colorize-train: ') and says in err[0], err
     assert not (tmp_path/'run'/'generator.safetensors').exists()
@@ -125,7 +126,7 @@ def test_resume_trains_longer(folder, tmp_path, capsys):
     run = tmp_path/'run'
     def resume(*args): return colorize_train(['--resume', str(run), *args])
     def stages(): return pd.read_csv(run/'metrics.csv').stage.tolist()
-    assert colorize_train([str(folder), '--out', str(run), *SMALL, '--pretrain-epochs', '1', '--adversarial-epochs', '0', '--valid-pct', '.3']) == 0
+    assert colorize_train([str(folder), '--out', str(run), *SMALLER, '--pretrain-epochs', '1', '--adversarial-epochs', '0', '--valid-pct', '.3']) == 0
     assert resume('--pretrain-epochs', '2') == 0 and stages() == ['pretrain']*2
     assert resume('--adversarial-epochs', '1') == 0 and stages() == ['pretrain']*2 + ['adversarial']
     assert resume('--adversarial-epochs', '2') == 0 and stages() == ['pretrain']*2 + ['adversarial']*2
