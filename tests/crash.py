@@ -1,4 +1,5 @@
-"""python crash.py PHOTOS OUT EPOCHS KILLS SEED: a training of EPOCHS in each stage that is killed KILLS times, at random moments, and goes on each time.
+"""python crash.py PHOTOS OUT EPOCHS KILLS SEED: a training of EPOCHS in each stage, in OUT/whole, and one in OUT/killed that is killed KILLS times, at random
+moments, and goes on each time.
 Imports once and forks, so that a round takes a second; every other kill falls into the writing of a file."""
 import json, os, random, signal, sys, time
 import torch
@@ -48,6 +49,8 @@ if __name__ == '__main__':
     photos, out, epochs, kills, seed = *sys.argv[1:3], *map(int, sys.argv[3:])
     torch.optim.Adam([torch.zeros(1)]) # imports what every child would have to import
     rng, done = random.Random(seed), []
+    if code := ended(forked(photos, f'{out}/whole', epochs)): sys.exit(code)
+    out = f'{out}/killed'
     while len(done) < kills:
         writing = rng.randint(8, 24) if len(done) % 2 else None
         pid = forked(photos, out, epochs, writing)

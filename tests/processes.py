@@ -1,6 +1,6 @@
 """What processes that a launcher has started do together:
 processes.py steps PHOTOS OUT NAME=MICRO_BS … 21 steps of each stage, in parts or whole (none); the main one writes what they came to into OUT/NAME
-processes.py both PHOTOS OUT NAME=MICRO_BS …  the same; then both stages into OUT/whole, and into OUT/run, stopped in stage 1 by a signal that one process alone hears
+processes.py train PHOTOS OUT               both stages into OUT/whole; and into OUT/run, stopped in stage 1 by a signal that one process alone hears
 processes.py resume OUT                     go on with OUT/run"""
 import json, os, signal, sys
 from pathlib import Path
@@ -67,8 +67,7 @@ def both_stages(photos, out, n=3):
     train(photos, out, 'quick', generator=net, size=32, bs=2, pretrain_epochs=n, adversarial_epochs=n, n_features=8, ema=.9, valid_pct=.28, num_workers=0, device='cpu',
           progress=False, every=20, minutes=0)
 
-def both(photos, out, *how):
-    steps(photos, out, *how)
+def two_runs(photos, out):
     Run.share, out = 1e12, Path(out) # of the time: a checkpoint whenever there may be one
     both_stages(photos, out/'whole')
     due, calls = Run.due, []
@@ -85,4 +84,4 @@ def go_on(out):
     resume(Path(out)/'run', progress=False)
 
 if __name__ == '__main__':
-    dict(steps=steps, both=both, resume=go_on)[sys.argv[1]](*sys.argv[2:])
+    dict(steps=steps, train=two_runs, resume=go_on)[sys.argv[1]](*sys.argv[2:])

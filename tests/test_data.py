@@ -1,5 +1,5 @@
 "Loaders and splits: repeatable to the bit, and the colors are scikit-image's."
-import os, pickle, shutil
+import hashlib, json, os, pickle, shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
@@ -178,13 +178,19 @@ def test_a_damaged_cache_is_made_anew(folder, tmp_path, harm):
     for f in files: assert np.array_equal(cache.grid(f), photo_grid(f, 40, 'crop'))
     assert scan_photos(files, cache=tmp_path).equals(scan_photos(files))
 
-def test_another_format_is_made_anew(folder, tmp_path, monkeypatch):
+def test_another_format_is_made_anew(folder, tmp_path):
+    "A whole cache, but of another release"
     files = sorted(folder.rglob('*.png'))[:3]
-    before = cache_photos(files, tmp_path, 40).digest
-    monkeypatch.setattr(room, '_cache_format', -1)
-    assert cache_photos(files, tmp_path, 40).digest != before
+    path = cache_photos(files, tmp_path, 40).path
+    now = path.read_bytes()
+    n = int.from_bytes(now[-8:], 'little')
+    index = json.loads(now[-40 - n:-40])
+    index['made'][0] -= 1
+    index = json.dumps(index).encode()
+    path.write_bytes(b'\0'*(len(now) - 40 - n) + index + hashlib.sha256(index).digest() + len(index).to_bytes(8, 'little'))
+    assert cache_photos(files, tmp_path, 40).path.read_bytes() == now
 
-def test_a_full_disk(folder, tmp_path, monkeypatch):
+def test_a_full_disk(folder, tmp_path, tmp_path_factory, monkeypatch):
     files = sorted(folder.rglob('*.png'))
     first = cache_photos(files[:3], tmp_path, 40)
     before = first.path.read_bytes()
@@ -194,9 +200,10 @@ def test_a_full_disk(folder, tmp_path, monkeypatch):
         for call in (lambda: cache_photos(files, tmp_path, 40), lambda: scan_photos(files, cache=tmp_path)):
             with pytest.raises(PhotoError, match='cannot be written .No space left on device.; check .* free space'): call()
     with monkeypatch.context() as m:
-        m.setattr(room, '_at_once', 1)
         m.setattr(shutil, 'disk_usage', lambda p: type('Usage', (), dict(free=10)))
-        with pytest.raises(PhotoError, match='the cache of 12 photos takes about 0.0 GB, but only 0.0 GB are free; give a folder'): cache_photos(files, tmp_path, 40)
+        d = tmp_path_factory.mktemp('many')
+        many = [shutil.copy(files[i % 12], d/f'{i}.png') for i in range(65)] # it looks at the disk after 64
+        with pytest.raises(PhotoError, match='the cache of 65 photos takes about 0.0 GB, but only 0.0 GB are free; give a folder'): cache_photos(many, tmp_path, 40)
     assert first.path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == [first.path.name]
 
 def test_a_cache_made_anew_meanwhile(folder, tmp_path):

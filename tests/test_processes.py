@@ -32,10 +32,14 @@ def run(*args, **kwargs):
 def steps(photos, tmp_path_factory):
     d = tmp_path_factory.mktemp('steps')
     run(here/'processes.py', 'steps', photos, d, 'alone=none', 'parts=4')
-    err = run(here/'processes.py', 'both', photos, d, 'two=none', 'both=2', processes=2)[1]
-    def _steps(name): return json.loads((d/name).read_text())
-    _steps.folder, _steps.err = d, err
-    return _steps
+    run(here/'processes.py', 'steps', photos, d, 'two=none', 'both=2', processes=2)
+    return lambda name: json.loads((d/name).read_text())
+
+@pytest.fixture(scope='module')
+def two_runs(photos, tmp_path_factory):
+    "Their folder, and what was said"
+    d = tmp_path_factory.mktemp('runs')
+    return d, run(here/'processes.py', 'train', photos, d, processes=2)[1]
 
 @pytest.fixture(scope='module')
 def alone(steps): return steps('alone')
@@ -56,11 +60,13 @@ def test_shares(steps, alone):
     assert alone['sizes'] == [18, 7]
     for n,parts in zip(alone['sizes'], zip(*steps('two')['shares'])): assert sorted(sum(parts, [])) == list(range(n))
 
-@pytest.mark.parametrize('signal_to', [os.killpg, pytest.param(os.kill, marks=pytest.mark.slow)], ids=['all', 'launcher']) # to all: then it hands on what they have heard already
-def test_a_run_of_two(steps, tmp_path, signal_to):
+@pytest.mark.slow
+@pytest.mark.parametrize('signal_to', [os.killpg, os.kill], ids=['all', 'launcher']) # to all: then it hands on what they have heard already
+def test_a_run_of_two(two_runs, tmp_path, signal_to):
     "Stopped in the midst of each stage and resumed, it is the run that would have been, to the last bit; a single process may not go on with it"
-    said, saved = 'and saved: colorize-train --resume {}', Run(shutil.copytree(steps.folder/'run', tmp_path/'run'))
-    assert all(f'rank {r}: stopped in epoch 1' in steps.err for r in (0, 1)) and steps.err.count(said.format(steps.folder/'run')) == 2, steps.err[-3000:]
+    folder, err = two_runs
+    said, saved = 'and saved: colorize-train --resume {}', Run(shutil.copytree(folder/'run', tmp_path/'run'))
+    assert all(f'rank {r}: stopped in epoch 1' in err for r in (0, 1)) and err.count(said.format(folder/'run')) == 2, err[-3000:]
     assert saved.checkpoints()[-1].name.startswith('1-') and not saved.checkpoints('adversarial')
     p = start(here/'processes.py', 'resume', tmp_path, processes=2)
     while not saved.checkpoints('adversarial') and p.poll() is None: time.sleep(.01)
@@ -69,7 +75,7 @@ def test_a_run_of_two(steps, tmp_path, signal_to):
     assert p.returncode and said.format(tmp_path/'run') in err and saved.checkpoints()[-1].name.startswith('2-'), err[-3000:]
     with pytest.raises(RunError, match=r'begun with processes 2 \(now 1\)'): resume(tmp_path/'run', progress=False)
     run(here/'processes.py', 'resume', tmp_path, processes=2)
-    assert differ(end(steps.folder/'whole'), end(tmp_path/'run')) == []
+    assert differ(end(folder/'whole'), end(tmp_path/'run')) == []
 
 @pytest.mark.slow
 def test_the_command_in_two_processes(photos, tmp_path):
