@@ -168,7 +168,9 @@ _settings = dict( # of a preset: (type, help)
     patch=(int, 'what the discriminator sees at a time: 1, 16, 70 or 286 pixels'),
     ema=(float, "decay of the generator's running average, which is what is kept; 0: no average"),
     net=(str, 'unet or pix2pix'), encoder=(str, 'a timm model, such as resnet18 or tf_efficientnet_lite0'),
-    decoder=(str, "light, or dynamic: fastai's DynamicUnet"), precision=(str, 'fp32, bf16, fp16 or auto: the best that the device has'))
+    decoder=(str, "light, or dynamic: fastai's DynamicUnet"),
+    head=(str, 'what the light decoder gives: ab, or probabilities of the colors of a palette'),
+    precision=(str, 'fp32, bf16, fp16 or auto: the best that the device has'))
 
 # %% ../nbs/28_cli.ipynb #00000024
 def _photo_options(add):

@@ -147,7 +147,7 @@ def train_adversarial(
 
 # %% ../nbs/27_train.ipynb #00000018
 _ours = dict(size=256, load_scale=1.25, resize='crop', bs=16, micro_bs=None, seed=42, net='unet', encoder='resnet18', decoder='light',
-             pretrained=True, precision='auto', pretrain_epochs=20, lr=2e-3, schedule='one_cycle', optimizer='adamw',
+             head='ab', pretrained=True, precision='auto', pretrain_epochs=20, lr=2e-3, schedule='one_cycle', optimizer='adamw',
              adversarial_epochs=10, adversarial_lr=2e-4, betas=(.5, .999), gan='bce', pixel='l1', lambda_l1=100., patch=70, n_features=48,
              ema=.999)
 PRESETS = dict(
@@ -177,7 +177,7 @@ def generator_of(
     "The generator that the settings describe"
     if cfg['net'] == 'pix2pix': return pix2pix_generator(noise_at_test=True)
     if cfg['net'] != 'unet': raise ValueError(f"Unknown net {cfg['net']!r}: choose one of ['unet', 'pix2pix']")
-    return unet_generator(cfg['encoder'], cfg['pretrained'], cfg['decoder'])
+    return unet_generator(cfg['encoder'], cfg['pretrained'], cfg['decoder'], head=cfg.get('head', 'ab')) # runs of before know no head
 
 # %% ../nbs/27_train.ipynb #0000001f
 def stages_of(

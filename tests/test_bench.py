@@ -83,7 +83,7 @@ tiny = {'1': dict(size=32, bs=2, n=1), '2': dict(size=32, bs=2, n=1), '3': dict(
         '8': dict(width=80, height=60, photos=2, n=1), '9': dict(width=80, height=60), '10': dict(size=32, pairs=2, n=1),
         '11': dict(size=32, batches=(2,), steps=2, n=1, workers=0)}
 
-MINUTES = '5', '6', '9', '11' # many processes, or nets of their true size
+MINUTES = '5', '6', '7', '8', '9', '11' # many processes, or nets of their true size
 
 @pytest.mark.parametrize('name', [pytest.param(n, marks=pytest.mark.slow) if n in MINUTES else n for n in bench.rows])
 def test_row(name):

@@ -28,7 +28,7 @@ def test_colors_without_libraries_that_start_slowly(album, tiny_weights, tmp_pat
 state = 'gc.isenabled(), gc.get_freeze_count() > 0, *(os.environ.get(k) for k in MALLOC)'
 
 @pytest.mark.parametrize('name,args,status', [('colorize', ['nowhere.jpg'], 2), ('colorize_train', ['nowhere', '--out', 'run', '--preset', 'best'], 2)])
-@pytest.mark.parametrize('by', ['shell', 'python'])
+@pytest.mark.parametrize('by', ['shell', pytest.param('python', marks=pytest.mark.slow)])
 def test_a_process_of_its_own(name, args, status, by, tmp_path):
     "Memory is kept for commands from the shell, and nothing in the process of whoever calls the function from Python is changed"
     code = f"import gc, os, sys; from colorize_fastai.cli import *; from colorize_fastai.cli import MALLOC; print({name}({'sys.argv[1:]'*(by == 'python')}), {state})"

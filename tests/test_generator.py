@@ -1,9 +1,12 @@
 "The generators against fastai's and torchvision's own building blocks."
-import importlib.util, urllib.error
-import pytest, timm, torch, torchvision
+import importlib.util, math, urllib.error
+import numpy as np, pytest, timm, torch, torchvision
 from fastai.vision.learner import create_body
 from fastai.vision.models.unet import DynamicUnet
-from colorize_fastai.generator import ImageNetWeightsError, _encoder, _fit_input, encoders, imagenet_weights, net_size, pad_to_multiple, unet_generator
+from scipy.optimize import minimize
+from skimage.color import lab2rgb
+from colorize_fastai.generator import (ImageNetWeightsError, _encoder, _fit_input, encoders, imagenet_weights, mean_color, median_color, net_size, pad_to_multiple,
+    ring_palette, unet_generator)
 
 SMALL = dict(encoder='resnet18', pretrained=False, channels=(16, 16, 8, 8))
 
@@ -135,3 +138,43 @@ def test_size_of_a_net_gives_mode_back():
     net = unet_generator(**SMALL).train()
     net_size(net, 64)
     assert net.training
+
+# Colors by probability
+
+def test_palette_is_in_srgb():
+    "For each color there is a lightness at which scikit-image's conversion and back give it unchanged"
+    ab = ring_palette().numpy()*110
+    lab = np.concatenate([np.broadcast_to(np.arange(1, 100)[:,None,None], (99, len(ab), 1)), np.broadcast_to(ab, (99, *ab.shape))], -1)
+    from skimage.color import rgb2lab
+    off = np.abs(rgb2lab(lab2rgb(lab)) - lab).max(-1).min(0)
+    assert off.max() < .1 and 90 < len(ab) < 160 and len(np.unique(ab.round(3), axis=0)) == len(ab)
+
+def test_median_is_the_point_of_least_distance():
+    torch.manual_seed(0)
+    palette = ring_palette()
+    p = (3*torch.randn(6, len(palette))).softmax(1)
+    got = median_color(p[:,:,None,None], palette, steps=100)[...,0,0]
+    for q,c in zip(p.numpy().astype(float), got.numpy(), strict=True):
+        def distance(x): return (q*np.linalg.norm(palette.numpy() - x, axis=1)).sum()
+        assert np.abs(minimize(distance, [0, 0], method='Nelder-Mead', options=dict(xatol=1e-6, fatol=1e-10)).x - c).max() < .3/110
+    torch.testing.assert_close(mean_color(p[:,:,None,None], palette)[...,0,0], p @ palette)
+
+@pytest.mark.parametrize('size', [(1, 1), (33, 7), (64, 96)])
+def test_palette_net_answers_with_color(size):
+    net, x = unet_generator(**SMALL, head='palette'), torch.rand(2, 1, *size)*2 - 1
+    colors = [net.train(mode)(x) if all(o > 32 for o in size) or not mode else None for mode in (False, True)]
+    assert colors[0].shape == (2, 2, *size) and colors[0].isfinite().all()
+    if colors[1] is not None: assert not torch.equal(*colors)
+
+def test_sharper_is_nearer_to_the_likeliest():
+    "A vivid color of three times the probability of any other: little of it at first, all of it in the end"
+    net = unet_generator(**SMALL, head='palette').eval()
+    vivid = net.palette.norm(dim=1).argmax()
+    net.head.weight.data.zero_()
+    net.head.bias.data.zero_()[vivid] = math.log(3)
+    with torch.no_grad(): far = [(net(torch.zeros(1, 1, 32, 32), temperature=t)[0,:,16,16] - net.palette[vivid]).norm()*110 for t in (1., .2, .1)]
+    assert far[0] > 60 and far[0] > far[1] > far[2] and far[2] < 1
+
+def test_heads():
+    with pytest.raises(ValueError, match=r"'classes'.*'ab', 'palette'"): unet_generator(pretrained=False, head='classes')
+    with pytest.raises(ValueError, match="wants decoder='light'"): unet_generator(pretrained=False, decoder='dynamic', head='palette')

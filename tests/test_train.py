@@ -71,6 +71,7 @@ def test_mistakes_are_one_line(folder, tmp_path, capsys, args, says):
     assert len(err) == 1 and err[0].startswith('colorize-train: ') and says in err[0], err
     assert not (tmp_path/'run'/'generator.safetensors').exists()
 
+@pytest.mark.slow
 def test_resume_from_the_shell(command, folder, tmp_path):
     "Ctrl-C in the midst of it, and on; then once more, when there is nothing left to do"
     run, args = tmp_path/'run', [*SMALL, '--pretrain-epochs', '2', '--adversarial-epochs', '30', '--valid-pct', '.3', '--checkpoint-minutes', '0']
