@@ -22,8 +22,8 @@ try: import simplejpeg
 except ImportError: simplejpeg = None
 
 # %% ../nbs/01_photo.ipynb #00000006
-READABLE = 'JPEG PNG TIFF WEBP GIF BMP PPM JPEG2000'.split()
-SUFFIXES = '.jpg .jpeg .jpe .jfif .png .tif .tiff .webp .gif .bmp .ppm .pgm .pbm .jp2'.split()
+READABLE = 'JPEG PNG TIFF WEBP GIF BMP PPM JPEG2000 AVIF'.split()
+SUFFIXES = '.jpg .jpeg .jpe .jfif .png .tif .tiff .webp .gif .bmp .ppm .pgm .pbm .jp2 .avif'.split()
 MAX_PIXELS = 300_000_000
 
 class PhotoError(ValueError): "A file that cannot be used as a photo: the message is one line, why and what to do"
@@ -47,7 +47,8 @@ def _what_is(head):
     for k,v in MAGIC.items():
         if head.startswith(k): return f'a {v} file, but damaged or cut short'
     if not head: return 'an empty file'
-    if head[4:8] == b'ftyp': return f"a {head[8:12].decode('ascii', 'replace').strip().upper()} file (HEIC, AVIF or video)"
+    if head[4:12] in (b'ftypavif', b'ftypavis'): return 'an AVIF file, but damaged or cut short'
+    if head[4:8] == b'ftyp': return f"a {head[8:12].decode('ascii', 'replace').strip().upper()} file (HEIC or video)"
     if head.lstrip()[:1] == b'<': return 'a web page or other text, whatever its name says'
     if head[:4] == b'%PDF': return 'a PDF document'
     return f'a file that starts with {head[:8]!r}'

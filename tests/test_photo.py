@@ -26,6 +26,19 @@ def test_orientation(turn, fmt):
     np.testing.assert_array_equal(arr(p.alpha), upright[turn](a)[...,3])
     for again in (packed(p.rgb, 'PNG', exif=p.exif), p.rgb): np.testing.assert_array_equal(arr(read_rgb(again)), arr(p.rgb))
 
+@pytest.mark.parametrize('turn', [1, 6])
+def test_avif(turn, tmp_path):
+    "Pillow's own reading, upright; and found in a folder by its suffix"
+    im, ex = Image.open(sample_photos()['coffee']).convert('RGB').resize((60, 40)), Image.Exif()
+    ex[ExifTags.Base.Orientation] = turn
+    (tmp_path/'a.avif').write_bytes(packed(im, 'AVIF', quality=95, subsampling='4:4:4', exif=ex))
+    assert photo_files(tmp_path) == [tmp_path/'a.avif']
+    got, off = arr(read_rgb(tmp_path/'a.avif')), np.abs
+    np.testing.assert_array_equal(got, upright[turn](arr(Image.open(tmp_path/'a.avif').convert('RGB'))))
+    assert off(got - upright[turn](arr(im))).mean() < 3
+    for bad in ((tmp_path/'a.avif').read_bytes()[:200], (tmp_path/'a.avif').read_bytes()[:-500]):
+        with pytest.raises(PhotoError, match='an AVIF file, but damaged|cut short'): read_rgb(bad)
+
 # Color profiles, made here from their definition
 
 def icc(space, tags):
