@@ -56,8 +56,8 @@ def _parser():
         help='folder for the results, which keep the tree of each folder given (default: %(default)s)')
     p.add_argument('--samples', action='store_true', help='color the sample photos that come along')
     p.add_argument('--weights', help='file, training run, or name of packaged weights (default: the packaged ones)')
-    p.add_argument('--size', type=int, default=256,
-        help='short side, in pixels, of what the net sees: larger finds smaller things (default: %(default)s)')
+    p.add_argument('--size', type=int,
+        help='short side, in pixels, of what the net sees: larger finds smaller things (default: what the weights are best at)')
     p.add_argument('--saturation', type=float, default=1.,
         help='multiplies the colors: 0 is grey, more than 1 is bolder (default: %(default)s)')
     p.add_argument('--device', help="'cpu' or 'cuda' (default: the GPU if there is one)")

@@ -91,7 +91,7 @@ def _picture_of(p, photo, made, size):
 # %% ../nbs/10_evaluate.ipynb #0000000b
 def _colored(colorize, L, paths):
     "The 8-bit rgb in [0,1], [B,3,H,W], that `colorize` makes of `L`"
-    if hasattr(colorize, 'predict_ab'):
+    if hasattr(colorize, 'predict_ab') and getattr(colorize, 'size', L.shape[-1]) == L.shape[-1]: # else it has to make the photo smaller
         ab = colorize.predict_ab(L).detach().to(L.device)
         bad = [p for p,o in zip(paths, ab.isfinite().flatten(1).all(1)) if not o]
         if bad: raise ValueError(f'got ab that is not finite for {", ".join(bad)}, expected numbers: check the weights and their precision')

@@ -60,7 +60,9 @@ def _plain_lines(learn):
     with learn.no_bar(), contextmanager(replacing_yield)(learn, 'logger', log): yield
 
 # %% ../nbs/27_train.ipynb #0000000b
-def _about(dls): return dict(size=dls.train.size, bs=dls.train.bs, seed=dls.train.seed, photos=len(dls.train_ds))
+def _about(dls):
+    "What the weights say of their photos"
+    return dict(size=dls.train.size, load_size=dls.train.load_size, bs=dls.train.bs, seed=dls.train.seed, photos=len(dls.train_ds))
 
 def _keepers(dls, run, epochs, how, resume, track):
     "The callbacks that keep and show stage 1"

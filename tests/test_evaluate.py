@@ -12,6 +12,7 @@ from colorize_fastai import evaluate as room
 from colorize_fastai.color import AB_SCALE, colorfulness, from_L_ab, rgb2lab, to_L_ab
 from colorize_fastai.evaluate import _batches, Judge, baselines, best_tint, bootstrap, class_names, compare, evaluate, figure, grey, mean_ab_per_L, pictures, read_labels, report, summarize
 from colorize_fastai.generator import ImageNetWeightsError
+from colorize_fastai.inference import Colorizer
 from colorize_fastai.metrics import ab_histogram, ab_intersections, frechet, kid
 from colorize_fastai.photo import sample_photos
 
@@ -37,6 +38,18 @@ def test_evaluate_scores_what_it_is_told_to(tmp_path):
 def test_pictures_and_batches_are_the_same_path():
     a,b = evaluate(lambda im: im, files, size=64, bs=2),evaluate(grey(), files, size=64)
     assert np.allclose(a[['psnr', 'ssim', 'delta_e']], b[['psnr', 'ssim', 'delta_e']], atol=.02)
+
+def test_a_colorizer_sees_photos_at_its_own_size():
+    "48 pixels of the 96, as when it is called with the picture"
+    torch.manual_seed(0)
+    seen = []
+    net = nn.Conv2d(1, 2, 3, padding=1)
+    net.register_forward_pre_hook(lambda m, args: seen.append(args[0].shape[2:]))
+    ours, files = Colorizer.from_net(net, 48), list(sample_photos().values())[:2]
+    own = compare({'ours': ours}, files, size=96)
+    assert set(seen) == {(48, 48)}
+    pd.testing.assert_frame_equal(own, compare({'ours': lambda im: ours(im)}, files, size=96))
+    assert not np.allclose(own.delta_e, compare({'ours': Colorizer.from_net(net, 96)}, files, size=96).delta_e)
 
 def test_stretch_shows_the_whole_photo(tmp_path):
     im = np.zeros((30, 90, 3), np.uint8)

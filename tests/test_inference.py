@@ -1,13 +1,15 @@
 "Colorizer: lightness kept, full size, little memory, and everything given back as found"
 import subprocess, sys, threading
+from types import SimpleNamespace
 import numpy as np, pytest, torch, torch.nn.functional as F
 from PIL import Image
 from skimage.color import rgb2lab
 from torch import nn
 from colorize_fastai.color import from_L_ab, to_L_ab
+from colorize_fastai.generator import pix2pix_generator
 from colorize_fastai.inference import Colorizer, add_color, colorize_files, plan_files, seen_L, seen_size
 from colorize_fastai.photo import PhotoError, read_rgb, sample_photos
-from colorize_fastai.weights import load_generator
+from colorize_fastai.weights import load_generator, save_weights
 
 class Net(nn.Module):
     "Small, unlike on every pixel, and with layers that tell training from evaluation"
@@ -84,6 +86,15 @@ def test_learner(photo):
     class Learner: model = Net()
     c = Colorizer.from_learner(Learner(), 32)
     assert c.net is Learner.model and c(photo).size == photo.size
+    Learner.dls = SimpleNamespace(train=SimpleNamespace(load_size=40))
+    assert Colorizer.from_learner(Learner()).size == 40
+
+def test_weights_say_how_large_the_net_wants_photos(tmp_path, photo):
+    net = pix2pix_generator(n_features=4, levels=3)
+    for size, meta in ((48, dict(load_size=48)), (256, {})):
+        c = Colorizer(save_weights(net, tmp_path/f'{size}.safetensors', **meta), 'cpu')
+        assert c.size == size and np.array_equal(np.asarray(c(photo)), np.asarray(Colorizer(tmp_path/f'{size}.safetensors', 'cpu', size)(photo)))
+        assert Colorizer(tmp_path/f'{size}.safetensors', 'cpu', 32).size == 32
 
 @pytest.mark.parametrize('n', [1, 3])
 @pytest.mark.parametrize('channels', [1, 3])
