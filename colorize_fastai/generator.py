@@ -261,6 +261,7 @@ class PaletteUnet(LightUnet):
         palette: Tensor, # [K,2]
     ):
         super().__init__(encoder, channels, len(palette))
+        self.head = nn.Conv2d(channels[-1], len(palette), 1) # a third of a step in training would be 3×3
         self.register_buffer('palette', palette)
 
     def forward(self,

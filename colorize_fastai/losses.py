@@ -29,14 +29,12 @@ def pixel_loss(
 
 # %% ../nbs/04_losses.ipynb #d4000002
 def near_colors(
-    ab: torch.Tensor, # [B,2,h,w], ab/110
+    ab: torch.Tensor, # [N,2], ab/110
     palette: torch.Tensor, # [K,2]
     sigma: float = 5., # of the Gaussian, in units of ab
-) -> torch.Tensor: # [B,K,h,w], sums to 1 over K
+) -> torch.Tensor: # [N,K], sums to 1 over K
     "How much of the probability belongs to each color"
-    ab = ab.movedim(1, -1)
-    d = torch.cdist(ab.reshape(-1, 2), palette)
-    return d.square_().mul_(-.5*(AB_SCALE/sigma)**2).softmax(1).view(*ab.shape[:-1], -1).movedim(-1, 1)
+    return torch.cdist(ab, palette).square_().mul_(-.5*(AB_SCALE/sigma)**2).softmax(1)
 
 class PaletteLoss(torch.nn.Module):
     "Cross-entropy of a net's logits; L1, where it answers with ab"
@@ -48,8 +46,8 @@ class PaletteLoss(torch.nn.Module):
         self.palette, self.sigma = palette.clone(), sigma
     def forward(self, pred, ab):
         if pred.shape[1] == ab.shape[1]: return F.l1_loss(pred, ab)
-        ab = F.interpolate(ab, pred.shape[-2:], mode='area')
-        return F.cross_entropy(pred, near_colors(ab, self.palette.to(ab.device), self.sigma))
+        logits, ab = (o.movedim(1, -1).flatten(0, 2) for o in (pred, F.interpolate(ab, pred.shape[-2:], mode='area'))) # [pixels,K], [pixels,2]
+        return F.cross_entropy(logits, near_colors(ab, self.palette.to(ab.device), self.sigma))
 
 # %% ../nbs/04_losses.ipynb #00000009
 def _bce(x, y): return F.binary_cross_entropy_with_logits(x, torch.full_like(x, y))
