@@ -46,7 +46,8 @@ class PaletteLoss(torch.nn.Module):
         self.palette, self.sigma = palette.clone(), sigma
     def forward(self, pred, ab):
         if pred.shape[1] == ab.shape[1]: return F.l1_loss(pred, ab)
-        logits, ab = (o.movedim(1, -1).flatten(0, 2) for o in (pred, F.interpolate(ab, pred.shape[-2:], mode='area'))) # [pixels,K], [pixels,2]
+        ab = F.interpolate(ab, pred.shape[-2:], mode='area')
+        logits, ab = (o.movedim(1, -1).flatten(0, 2) for o in (pred, ab)) # [pixels,K], [pixels,2]
         return F.cross_entropy(logits, near_colors(ab, self.palette.to(ab.device), self.sigma))
 
 # %% ../nbs/04_losses.ipynb #00000009

@@ -24,7 +24,7 @@ from fastcore.imports import IN_NOTEBOOK
 from fastcore.meta import delegates
 from torch import nn
 from .adversarial import AdversarialTrainer
-from .callbacks import EMA, ChannelsLast, Checkpoints, Guard, SampleGrid, SaveGenerator, SaveRun
+from .callbacks import Average, EMA, ChannelsLast, Checkpoints, Guard, SampleGrid, SaveGenerator, SaveRun
 from .data import colorize_dls, find_photos
 from .discriminator import PatchDiscriminator, min_side
 from .files import write_link
@@ -48,7 +48,8 @@ def new_run(
 
 # %% ../nbs/27_train.ipynb #00000009
 optimizers = dict(adamw=Adam, adam=partial(OptimWrapper, opt=torch.optim.Adam)) # fastai's Adam is an AdamW
-schedules = dict(one_cycle=lambda learn,n,lr: learn.fit_one_cycle(n, slice(lr*.3, lr)), flat=lambda learn,n,lr: learn.fit(n, lr))
+schedules = dict(one_cycle=lambda learn,n,lr: learn.fit_one_cycle(n, slice(lr*.3, lr)), flat=lambda learn,n,lr: learn.fit(n, lr),
+                 flat_cos=lambda learn,n,lr: learn.fit_flat_cos(n, slice(lr*.3, lr)))
 
 @contextmanager
 def _plain_lines(learn):
@@ -64,10 +65,11 @@ def _about(dls):
     "What the weights say of their photos"
     return dict(size=dls.train.size, load_size=dls.train.load_size, bs=dls.train.bs, seed=dls.train.seed, photos=len(dls.train_ds))
 
-def _keepers(dls, run, epochs, how, resume, track):
+def _keepers(dls, run, epochs, how, resume, track, ema=None):
     "The callbacks that keep and show stage 1"
     saver = SaveGenerator(run.out/'generator.safetensors', stage='pretrain', epochs=epochs, **how, **_about(dls))
-    return [saver, Checkpoints(run, resume, **how), *([TrackPretrain(run, track)] if track else [])]
+    average = [Average(ema)] if ema else []
+    return [*average, saver, Checkpoints(run, resume, **how), *([TrackPretrain(run, track)] if track else [])]
 
 # %% ../nbs/27_train.ipynb #0000000d
 @delegates(colorize_learner)
@@ -76,8 +78,9 @@ def pretrain(
     out: str | Path | Run, # run directory: gets generator.safetensors, metrics.csv, split.csv, config.json, checkpoints/
     epochs: int = 20, # passes over the training photos
     lr: float = 2e-3, # learning rate: the highest of the cycle, or the constant one
-    schedule: str = 'one_cycle', # 'one_cycle', or 'flat': the same rate always and everywhere
+    schedule: str = 'one_cycle', # 'one_cycle'; 'flat': the same rate always and everywhere; 'flat_cos': the same for three quarters, then down
     optimizer: str = 'adamw', # 'adamw', or 'adam': without weight decay
+    ema: float | None = None, # decay of the weights' average (`Average`), which is then what is validated and saved; None: no average
     progress: bool = True, # a progress bar; False: one plain line an epoch, for log files
     resume: bool = False, # go on with the training that `out` holds?
     track: list = (), # trackers to show it in: 'tensorboard', 'wandb'
@@ -90,7 +93,7 @@ def pretrain(
     if not resume: new_run(run.out)
     how = dict(lr=lr, schedule=schedule, optimizer=optimizer)
     kwargs['learner_kwargs'] = dict(opt_func=opt_func, path=run.out) | (kwargs.get('learner_kwargs') or {})
-    learn = colorize_learner(dls, cbs=[*L(cbs), *_keepers(dls, run, epochs, how, resume, track)], **kwargs)
+    learn = colorize_learner(dls, cbs=[*L(cbs), *_keepers(dls, run, epochs, how, resume, track, ema)], **kwargs)
     with run.held(), nullcontext() if progress and rank() == 0 else _plain_lines(learn):
         run.keep_split(dls)
         fit(learn, epochs, lr)
@@ -150,8 +153,8 @@ def train_adversarial(
 # %% ../nbs/27_train.ipynb #00000018
 _ours = dict(size=256, load_scale=1.25, resize='crop', bs=16, micro_bs=None, seed=42, net='unet', encoder='resnet18', decoder='light',
              head='ab', pretrained=True, precision='auto', pretrain_epochs=20, lr=2e-3, schedule='one_cycle', optimizer='adamw',
-             adversarial_epochs=10, adversarial_lr=2e-4, betas=(.5, .999), gan='bce', pixel='l1', lambda_l1=100., patch=70, n_features=48,
-             ema=.999)
+             pretrain_ema=None, adversarial_epochs=10, adversarial_lr=2e-4, betas=(.5, .999), gan='bce', pixel='l1', lambda_l1=100., patch=70,
+             n_features=48, ema=.999)
 PRESETS = dict(
     ours = _ours,
     quick = {**_ours, **dict(size=128, bs=32, encoder='tf_efficientnet_lite0', pretrain_epochs=3, adversarial_epochs=2)},
@@ -179,7 +182,8 @@ def generator_of(
     "The generator that the settings describe"
     if cfg['net'] == 'pix2pix': return pix2pix_generator(noise_at_test=True)
     if cfg['net'] != 'unet': raise ValueError(f"Unknown net {cfg['net']!r}: choose one of ['unet', 'pix2pix']")
-    return unet_generator(cfg['encoder'], cfg['pretrained'], cfg['decoder'], head=cfg.get('head', 'ab')) # runs of before know no head
+    head = cfg.get('head', 'ab') # runs of before know none
+    return unet_generator(cfg['encoder'], cfg['pretrained'], cfg['decoder'], head=head)
 
 # %% ../nbs/27_train.ipynb #0000001f
 def stages_of(
@@ -195,7 +199,8 @@ def stages_of(
         f"patch={cfg['patch']} needs photos of at least {side} pixels, got size={cfg['size']}")
     one = {k: cfg[k] for k in ('lr', 'schedule', 'optimizer', 'precision', 'micro_bs')}
     two = {k: cfg[k] for k in ('betas', 'gan', 'pixel', 'lambda_l1', 'patch', 'n_features', 'ema', 'precision', 'micro_bs')}
-    return dict(epochs=cfg['pretrain_epochs'], **one), dict(epochs=cfg['adversarial_epochs'], lr=cfg['adversarial_lr'], **two)
+    one |= dict(epochs=cfg['pretrain_epochs'], ema=cfg.get('pretrain_ema')) # runs of before know no average
+    return one, dict(epochs=cfg['adversarial_epochs'], lr=cfg['adversarial_lr'], **two)
 
 # %% ../nbs/27_train.ipynb #00000021
 def _lasting(source, path=None):

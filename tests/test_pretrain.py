@@ -74,7 +74,7 @@ def test_schedules_and_optimizers(dls, tmp_path):
         def before_fit(self): self.lrs, self.decays = [], {h.get('wd', 0) for h in self.opt.hypers}
         def after_batch(self): self.lrs.append([h['lr'] for h in self.opt.hypers])
     rates = {}
-    for schedule, optimizer in (('one_cycle', 'adamw'), ('flat', 'adam')):
+    for schedule, optimizer in (('one_cycle', 'adamw'), ('flat', 'adam'), ('flat_cos', 'adamw')):
         pretrain(dls, tmp_path/schedule, epochs=3, lr=1e-3, schedule=schedule, optimizer=optimizer, progress=False, metrics=[], cbs=(cb := Rates()), **NET)
         rates[schedule] = torch.tensor(cb.lrs)
         assert (weights_info(tmp_path/schedule)['schedule'], weights_info(tmp_path/schedule)['optimizer']) == (schedule, optimizer)
@@ -82,12 +82,35 @@ def test_schedules_and_optimizers(dls, tmp_path):
     assert (rates['flat'] == 1e-3).all()
     body, head = rates['one_cycle'].T
     assert torch.allclose(body, .3*head) and head.argmax() not in (0, len(head) - 1)
+    body, head = rates['flat_cos'].T
+    assert torch.allclose(body, .3*head) and (head[:int(.75*len(head))] == 1e-3).all() and (head[1:] <= head[:-1]).all() and head[-1] < 1e-3
+
+def test_the_average_is_what_is_kept(dls, tmp_path):
+    "It lies in the file, is what was validated, and stays in the net; training goes on with the weights themselves"
+    def fitted(out, **kw):
+        torch.manual_seed(0); dls.train.set_epoch(0)
+        seen = []
+        class Weights(Callback):
+            order = 95
+            def after_batch(self):
+                if self.training: seen.append([v.detach().clone() for v in self.model.parameters()])
+        learn = pretrain(dls, tmp_path/out, epochs=2, lr=1e-3, schedule='flat', progress=False, metrics=[], precision='fp32', cbs=Weights(), **kw, **NET)
+        return learn, seen
+    (plain, weights), (learn, same) = fitted('plain'), fitted('average', ema=.8)
+    assert all(torch.equal(a, b) for x,y in zip(weights, same, strict=True) for a,b in zip(x, y, strict=True))
+    torch.manual_seed(0); want = [v.detach().clone() for v in unet_generator(**NET).parameters()]
+    for n,x in enumerate(weights, 1): want = [torch.lerp(a, v, 1 - min(.8, n/(n + 9))) for a,v in zip(want, x)]
+    kept = load_generator(tmp_path/'average')
+    for a,b,c in zip(want, learn.model.parameters(), kept.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-4); assert torch.equal(b, c)
+    ab = [(kept.eval()(L) - ab).abs().mean((1, 2, 3)) for L,ab in dls.valid]
+    assert learn.recorder.values[-1][1] == pytest.approx(torch.cat(ab).mean().item(), rel=1e-3) != plain.recorder.values[-1][1]
 
 def test_unknown_names(dls):
     with pytest.raises(ValueError, match="'int8'.*'auto', 'fp32'"): colorize_learner(dls, precision='int8', **NET)
     with pytest.raises(ValueError, match='one or the other'): colorize_learner(dls, unet_generator(**NET), encoder='resnet18')
     with pytest.raises(ValueError, match="'lion'.*'adamw', 'adam'"): pretrain(dls, 'nowhere', optimizer='lion')
-    with pytest.raises(ValueError, match="'cosine'.*'one_cycle', 'flat'"): pretrain(dls, 'nowhere', schedule='cosine')
+    with pytest.raises(ValueError, match="'cosine'.*'one_cycle', 'flat', 'flat_cos'"): pretrain(dls, 'nowhere', schedule='cosine')
 
 def test_any_net_will_do(dls):
     net = torch.nn.Conv2d(1, 2, 3, padding=1)

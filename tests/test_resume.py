@@ -16,7 +16,7 @@ from colorize_fastai.weights import weights_info
 # the encoders have BatchNorm (ResNet18's checkpoints are three times as large), the pix2pix U-Net dropout (at test, too, so that validation draws random numbers)
 SMALL = dict(name='quick', size=32, bs=2, encoder='test_efficientnet', pretrained=False, n_features=8, valid_pct=.25, device='cpu', verbose=False, progress=False, every=4, minutes=0)
 KINDS = dict(
-    light=dict(pretrain_epochs=2, adversarial_epochs=2, num_workers=0),
+    light=dict(pretrain_epochs=2, adversarial_epochs=2, num_workers=0, head='palette', schedule='flat_cos', pretrain_ema=.9),
     resnet18=dict(encoder='resnet18', pretrain_epochs=1, adversarial_epochs=1, num_workers=0),
     workers=dict(pretrain_epochs=1, adversarial_epochs=2, num_workers=2),
     dropout=dict(net='pix2pix', pretrain_epochs=1, adversarial_epochs=1, num_workers=0, optimizer='adam', precision='fp32', ema=0))
@@ -106,7 +106,7 @@ def tiny(monkeypatch):
     "A generator so small that its checkpoints take no time"
     monkeypatch.setattr(training, 'generator_of', lambda cfg: pix2pix_generator(noise_at_test=True, n_features=4, levels=4))
 
-TINY = {**SMALL, **dict(pretrain_epochs=2, adversarial_epochs=2, num_workers=0)}
+TINY = {**SMALL, **dict(pretrain_epochs=2, adversarial_epochs=2, num_workers=0, pretrain_ema=.9)}
 
 @pytest.fixture(scope='module')
 def whole_tiny(photos, tmp_path_factory):
