@@ -78,7 +78,7 @@ def pretrain(
     out: str | Path | Run, # run directory: gets generator.safetensors, metrics.csv, split.csv, config.json, checkpoints/
     epochs: int = 20, # passes over the training photos
     lr: float = 2e-3, # learning rate: the highest of the cycle, or the constant one
-    schedule: str = 'one_cycle', # 'one_cycle'; 'flat': the same rate always and everywhere; 'flat_cos': the same for three quarters, then down
+    schedule: str = 'one_cycle', # 'one_cycle'; 'flat': the same rate always and everywhere; 'flat_cos': flat for 3/4, then down
     optimizer: str = 'adamw', # 'adamw', or 'adam': without weight decay
     ema: float | None = None, # decay of the weights' average (`Average`), which is then what is validated and saved; None: no average
     progress: bool = True, # a progress bar; False: one plain line an epoch, for log files
@@ -153,8 +153,8 @@ def train_adversarial(
 # %% ../nbs/27_train.ipynb #00000018
 _ours = dict(size=256, load_scale=1.25, resize='crop', bs=16, micro_bs=None, seed=42, net='unet', encoder='resnet18', decoder='light',
              head='ab', pretrained=True, precision='auto', pretrain_epochs=20, lr=2e-3, schedule='one_cycle', optimizer='adamw',
-             pretrain_ema=None, adversarial_epochs=10, adversarial_lr=2e-4, betas=(.5, .999), gan='bce', pixel='l1', lambda_l1=100., patch=70,
-             n_features=48, ema=.999)
+             pretrain_ema=None, adversarial_epochs=10, adversarial_lr=2e-4, betas=(.5, .999), gan='bce', pixel='l1', lambda_l1=100.,
+             patch=70, n_features=48, ema=.999)
 PRESETS = dict(
     ours = _ours,
     quick = {**_ours, **dict(size=128, bs=32, encoder='tf_efficientnet_lite0', pretrain_epochs=3, adversarial_epochs=2)},
