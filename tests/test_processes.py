@@ -2,6 +2,7 @@
 import json, os, shutil, signal, subprocess, sys, time
 from pathlib import Path
 import pandas as pd, pytest
+import processes
 from conftest import save_crops
 from colorize_fastai.train import resume
 from colorize_fastai.run import Run, RunError
@@ -17,13 +18,12 @@ def photos(tmp_path_factory):
     save_crops(d, 5, photos=5)
     return d
 
-def start(*args, processes=1):
-    launch = LAUNCH if processes > 1 else [sys.executable]
-    return subprocess.Popen([*launch, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+def start(*args):
+    return subprocess.Popen([*LAUNCH, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
                             env={**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''})
 
-def run(*args, **kwargs):
-    p = start(*args, **kwargs)
+def run(*args):
+    p = start(*args)
     out, err = p.communicate(timeout=300)
     assert p.returncode == 0, err[-3000:]
     return out, err
@@ -31,15 +31,15 @@ def run(*args, **kwargs):
 @pytest.fixture(scope='module')
 def steps(photos, tmp_path_factory):
     d = tmp_path_factory.mktemp('steps')
-    run(here/'processes.py', 'steps', photos, d, 'alone=none', 'parts=4')
-    run(here/'processes.py', 'steps', photos, d, 'two=none', 'both=2', processes=2)
+    processes.steps(photos, d, 'alone=none', 'parts=4')
+    run(here/'processes.py', 'steps', photos, d, 'two=none', 'both=2')
     return lambda name: json.loads((d/name).read_text())
 
 @pytest.fixture(scope='module')
 def two_runs(photos, tmp_path_factory):
     "Their folder, and what was said"
     d = tmp_path_factory.mktemp('runs')
-    return d, run(here/'processes.py', 'train', photos, d, processes=2)[1]
+    return d, run(here/'processes.py', 'train', photos, d)[1]
 
 @pytest.fixture(scope='module')
 def alone(steps): return steps('alone')
@@ -48,12 +48,12 @@ def near(a, b, tol):
     a, b = pd.DataFrame(a).drop(columns='seconds', errors='ignore'), pd.DataFrame(b).drop(columns='seconds', errors='ignore')
     assert a.shape == b.shape and len(a) and (a - b).abs().max().max() <= tol, (a - b).abs().max()
 
-@pytest.mark.parametrize('name,processes', [('two', 2), ('parts', 1), ('both', 2)])
-def test_losses_are_those_of_one(alone, steps, name, processes):
+@pytest.mark.parametrize('name,n', [('two', 2), ('parts', 1), ('both', 2)])
+def test_losses_are_those_of_one(alone, steps, name, n):
     "Instance normalization, the same batches: the same losses over 21 steps of each stage, but for rounding, and the same measurements"
     other = steps(name)
     for k in ('one', 'two', 'rows', 'valid'): near(alone[k], other[k], 1e-4 if k in ('one', 'two') else 5e-3)
-    assert len(set(other['weights'])) == 1 and len(other['weights']) == processes # bit for bit the same in every process
+    assert len(set(other['weights'])) == 1 and len(other['weights']) == n # bit for bit the same in every process
 
 def test_shares(steps, alone):
     "Each photo is seen once an epoch, by one process"
@@ -68,13 +68,13 @@ def test_a_run_of_two(two_runs, tmp_path, signal_to):
     said, saved = 'and saved: colorize-train --resume {}', Run(shutil.copytree(folder/'run', tmp_path/'run'))
     assert all(f'rank {r}: stopped in epoch 1' in err for r in (0, 1)) and err.count(said.format(folder/'run')) == 2, err[-3000:]
     assert saved.checkpoints()[-1].name.startswith('1-') and not saved.checkpoints('adversarial')
-    p = start(here/'processes.py', 'resume', tmp_path, processes=2)
+    p = start(here/'processes.py', 'resume', tmp_path)
     while not saved.checkpoints('adversarial') and p.poll() is None: time.sleep(.01)
     signal_to(p.pid, signal.SIGTERM)
     out, err = p.communicate(timeout=120)
     assert p.returncode and said.format(tmp_path/'run') in err and saved.checkpoints()[-1].name.startswith('2-'), err[-3000:]
     with pytest.raises(RunError, match=r'begun with processes 2 \(now 1\)'): resume(tmp_path/'run', progress=False)
-    run(here/'processes.py', 'resume', tmp_path, processes=2)
+    run(here/'processes.py', 'resume', tmp_path)
     assert differ(end(folder/'whole'), end(tmp_path/'run')) == []
 
 @pytest.mark.slow

@@ -117,8 +117,9 @@ def whole_tiny(photos, tmp_path_factory):
 
 WHERE = {'epoch 1, batch 2': ('forward', 2), 'epoch 2, batch 4': ('forward', 6 + 4 + 1), 'epoch 1': ('log', 1)} # 4 batches of training, 2 of validation
 
-@pytest.mark.parametrize('stage,where', [*[(s, w) for s in (1, 2) for w in WHERE], (1, 'stage 1, at its end')])
-@pytest.mark.parametrize('sig', [signal.SIGINT, signal.SIGTERM])
+PLACES = [*[(s, w) for s in (1, 2) for w in WHERE], (1, 'stage 1, at its end')]
+
+@pytest.mark.parametrize('stage,where,sig', [pytest.param(*o, sig, marks=[pytest.mark.slow]*(i % 2 != k)) for i,o in enumerate(PLACES) for k,sig in enumerate((signal.SIGINT, signal.SIGTERM))])
 def test_signals_save_and_say_how_to_go_on(photos, tmp_path, monkeypatch, tiny, whole_tiny, sig, stage, where):
     "In the midst of an epoch, in its validation, at its end, between the stages; the signal comes twice, as from a launcher that hands it on"
     before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}

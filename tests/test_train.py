@@ -27,7 +27,7 @@ SMALL = '--preset quick --scratch --patch 16 --size 32 --bs 2 --num-workers 0 --
 SMALLER = [*SMALL, '--encoder', 'test_efficientnet'] # for this process, which has loaded timm already
 
 def test_both_stages_leave_a_run(command, folder, tmp_path, capsys):
-    from colorize_fastai.cli import colorize_train
+    from colorize_fastai.cli import colorize, colorize_train
     run = tmp_path/'run'
     res = command('colorize-train', folder, '--out', run, *SMALL, '--pretrain-epochs', 2, '--adversarial-epochs', 1, '--valid-pct', .3)
     assert res.returncode == 0, res.stderr
@@ -40,8 +40,7 @@ def test_both_stages_leave_a_run(command, folder, tmp_path, capsys):
     assert pd.read_csv(run/'metrics.csv').stage.tolist() == ['pretrain', 'pretrain', 'adversarial']
     assert weights_info(run/'pretrained.safetensors')['epoch'] == 2 and weights_info(run)['epoch'] == 1 and load_generator(run)(torch.zeros(1, 1, 20, 30)).shape == (1, 2, 20, 30)
     assert Image.open(run/'results.png').width > 300
-    out = command('colorize', sample_photos(grey=True)['coins'], '-o', tmp_path/'out', '--weights', run)
-    assert out.returncode == 0 and (tmp_path/'out'/'coins.png').exists(), out.stderr
+    assert colorize([str(sample_photos(grey=True)['coins']), '-o', str(tmp_path/'out'), '--weights', str(run)]) == 0 and (tmp_path/'out'/'coins.png').exists()
     before = (run/'generator.safetensors').read_bytes()
     capsys.readouterr()
     assert colorize_train([str(folder), '--out', str(run), *SMALL]) == 2 and 'another --out' in capsys.readouterr().err
