@@ -58,6 +58,8 @@ def _parser():
     p.add_argument('--weights', help='file, training run, or name of packaged weights (default: the packaged ones)')
     p.add_argument('--size', type=int,
         help='short side, in pixels, of what the net sees: larger finds smaller things (default: what the weights are best at)')
+    p.add_argument('--vividness', type=float, metavar='V',
+        help='0: the surest colors, 1: as colorful as photographs are (default: where the weights look best)')
     p.add_argument('--saturation', type=float, default=1.,
         help='multiplies the colors: 0 is grey, more than 1 is bolder (default: %(default)s)')
     p.add_argument('--device', help="'cpu' or 'cuda' (default: the GPU if there is one)")
@@ -95,7 +97,7 @@ def _colorize(args, command):
         from colorize_fastai.photo import sample_photos
     samples = [*sample_photos().values(), *sample_photos(grey=True).values()] if args.samples else []
     plan = plan_files([*args.photos, *samples], args.out)
-    colorizer = Colorizer(args.weights, args.device, args.size) if any(not j.status for j in plan) else None
+    colorizer = Colorizer(args.weights, args.device, args.size, args.vividness) if any(not j.status for j in plan) else None
     count = Counter(j.status for j in _progress(colorize_files(colorizer, plan, args.overwrite, args.saturation), len(plan)))
     print(_summary(count, args.out))
     if not count['failed']: return 0
@@ -313,6 +315,7 @@ def _evaluate_parser():
         help='timm classifier that looks at the pictures, or none; default: the EfficientNet-Lite1 or -Lite2 that the weights do not hold')
     add('--split', metavar='FILE', help='a RUN/split.csv: measure on the photos held out, and fit the baselines on the others')
     add('--labels', metavar='FILE', help="CSV file of file,label: which ImageNet class (number or WordNet ID) a photo shows")
+    add('--vividness', type=float, metavar='V', help='from 0, faithful, to 1, vivid (default: where the weights look best)')
     add('--max-photos', type=int, metavar='N', help='use at most N photos, from all over the folder')
     _result_options(add)
     add('--device', help="'cpu' or 'cuda' (default: the GPU if there is one)")
@@ -370,7 +373,7 @@ def _evaluate(a):
     from colorize_fastai.inference import Colorizer
     from colorize_fastai.machine import compute_device
     (files,train),device = _evaluated(a),compute_device(a.device)
-    ours = Colorizer(a.weights, device) if a.weights else None
+    ours = Colorizer(a.weights, device, vividness=a.vividness) if a.weights else None
     theirs = {'pictures': pictures(a.pred, a.folder)} if a.pred else {}
     judge = _stranger_for(a, ours, device)
     _trained_on(a, files)

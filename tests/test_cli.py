@@ -91,7 +91,7 @@ def test_usage(args, words, capsys):
     err = capsys.readouterr().err
     for w in words: assert w in err
 
-@pytest.mark.parametrize('args,words', [(['--size', 0], 'expected whole pixels'), (['--saturation', -1], 'saturation -1'), (['--saturation', 'nan'], 'saturation nan'), (['--device', 'gpu'], "device 'gpu'")])
+@pytest.mark.parametrize('args,words', [(['--size', 0], 'expected whole pixels'), (['--saturation', -1], 'saturation -1'), (['--saturation', 'nan'], 'saturation nan'), (['--vividness', 2], 'vividness 2'), (['--device', 'gpu'], "device 'gpu'")])
 def test_bad_values(args, words, album, tiny_weights, tmp_path, capsys):
     status, out, err = run(capsys, album, '-o', tmp_path/'out', '--weights', tiny_weights, *args)
     assert status == 2 and words in err and '\n' not in err and not (tmp_path/'out').exists()

@@ -6,7 +6,7 @@ from PIL import Image
 from skimage.color import rgb2lab
 from torch import nn
 from colorize_fastai.color import from_L_ab, to_L_ab
-from colorize_fastai.generator import pix2pix_generator
+from colorize_fastai.generator import pix2pix_generator, unet_generator
 from colorize_fastai.inference import Colorizer, add_color, colorize_files, plan_files, seen_L, seen_size
 from colorize_fastai.photo import PhotoError, read_rgb, sample_photos
 from colorize_fastai.weights import load_generator, save_weights
@@ -141,6 +141,19 @@ def test_saturation_multiplies(photo):
     ab = [rgb2lab(np.asarray(c(grey, saturation=s)))[0,0,1:] for s in (0, 1, 2)]
     np.testing.assert_allclose(ab, np.outer([0, 5.5, 11], [1, 1]), atol=.6)
 
+def test_vividness_comes_from_the_weights(tmp_path, photo):
+    "A net of certain logits: the dial's temperature and saturation are those in its header, its place too; an argument goes before"
+    net = unet_generator('resnet18', pretrained=False, channels=(8,8,8,8), head='palette')
+    f = save_weights(net, tmp_path/'p.safetensors', vividness=.5, vivid=dict(temperature=.25, saturation=1.44))
+    L = torch.rand(1, 1, 32, 32)*2 - 1
+    with torch.no_grad(): want = net.eval()(L, temperature=.5)*1.2
+    torch.testing.assert_close(Colorizer(f, 'cpu').predict_ab(L), want)
+    plain = Colorizer(f, 'cpu', vividness=0)
+    torch.testing.assert_close(plain.predict_ab(L, vividness=.5), want)
+    with torch.no_grad(): torch.testing.assert_close(plain.predict_ab(L), net(L))
+    strength = [np.ptp(np.asarray(plain(photo, vividness=v)).astype(int), axis=2).mean() for v in (0, .5, 1)]
+    assert strength == sorted(strength) and strength[0] < strength[2]
+
 # What is refused
 
 nan = float('nan')
@@ -158,7 +171,7 @@ def test_bad_input(colorizer, x, match):
 def test_bad_type(colorizer, x):
     with pytest.raises(TypeError, match='expected a path'): colorizer(x)
 
-@pytest.mark.parametrize('kw', [dict(size=0), dict(size=-3), dict(size=1.5), dict(size='256'), dict(size=True), dict(size=10**6), dict(saturation=-1), dict(saturation=nan), dict(saturation='2')])
+@pytest.mark.parametrize('kw', [dict(size=0), dict(size=-3), dict(size=1.5), dict(size='256'), dict(size=True), dict(size=10**6), dict(saturation=-1), dict(saturation=nan), dict(saturation='2'), dict(vividness=-.1), dict(vividness=1.5), dict(vividness=nan), dict(vividness='1')])
 def test_bad_arguments(colorizer, kw):
     with pytest.raises(ValueError, match='got '): colorizer(np.zeros((4,4)), **kw)
 
