@@ -288,7 +288,7 @@ network that has never met the weights recognizes (the judge); LPIPS and FID whe
 # %% ../nbs/28_cli.ipynb #e2800004
 _evaluate_examples = '''
 examples:
-  colorize-evaluate first_light photos/
+  colorize-evaluate daylight photos/
   colorize-evaluate RUN photos/ --split RUN/split.csv --csv scores.csv     on the photos held out from the training
   colorize-evaluate --pred their_results/ photos/ --figure theirs.pdf      another program's pictures
 

@@ -72,7 +72,7 @@ def save_weights(
     return Path(path)
 
 # %% ../nbs/23_weights.ipynb #00000014
-default_weights = 'first_light' # the packaged weights that are used unless others are asked for
+default_weights = 'daylight' # the packaged weights that are used unless others are asked for
 
 def packaged_weights() -> dict[str, Path]: # name → file
     "The weights that come with the package"
