@@ -183,7 +183,9 @@ def _one_epoch(self:AdversarialTrainer):
     for net in (self.generator, self.discriminator): net.train()
     self.call('before_epoch')
     self.dls.train.set_epoch(self.epoch, self.batch)
-    for L,ab in self.dls.train: self._one_batch(L, ab)
+    for L,ab in self.dls.train:
+        self._one_batch(L, ab)
+        if self.enough: break
     losses = self._finite_losses()
     self.call('before_validate')
     self.rows.append(dict(epoch=self.epoch + 1, **losses, **self.validate(), seconds=round(time.time() - start, 1)))
@@ -219,6 +221,7 @@ def fit(self:AdversarialTrainer,
     if resume and not any(getattr(cb, 'resumes', False) for cb in self.cbs):
         raise ValueError('resume needs the callback SaveRun(folder), which knows from where')
     self.until, self.resume, self.last_good = n_epochs if resume else self.epoch + n_epochs, resume, None
+    self.enough = False # a callback may say so, and end the pass
     self.cbs_now = _in_order([*self.cbs, Progress(progress)])
     run_in_memory(self._fit_epochs, self._no_memory)
     return self.history

@@ -167,6 +167,7 @@ _settings = dict( # of a preset: (type, help)
     adversarial_epochs=(int, 'passes in stage 2 (GAN); 0 leaves it out; with --resume: more than first said'),
     lr=(float, 'learning rate of stage 1'), schedule=(str, 'of it: one_cycle, flat, or flat_cos: flat, then down'),
     pretrain_ema=(float, "decay of the running average of stage 1's weights, which is what is kept then; default: no average"),
+    budget=(str, "in place of the passes: so many steps for each stage, or so many minutes, as '90m'; the rate of stage 1 keeps to it"),
     adversarial_lr=(float, 'learning rate of both nets in stage 2'),
     lambda_l1=(float, 'weight of the L1 distance beside the game'), gan=(str, 'the game: bce, lsgan or hinge'),
     patch=(int, 'what the discriminator sees at a time: 1, 16, 70 or 286 pixels'),

@@ -80,7 +80,7 @@ def close_callbacks(
 # %% ../nbs/06_pretrain.ipynb #00000013
 class ColorizeLearner(Learner):
     "fastai's `Learner`, whose `fit` begins with epoch `start` and takes `micro_bs` photos at a time"
-    start, micro_bs, more, precision = 0, None, False, None
+    start, micro_bs, more, enough, precision = 0, None, False, False, None
     def __repr__(self):
         n, where = sum(p.numel() for p in self.model.parameters()), self.dls.device
         return (f'ColorizeLearner: {type(self.model).__name__} of {n/1e6:.1f} M parameters, {type(self.loss_func).__name__}, '
@@ -98,6 +98,13 @@ class ColorizeLearner(Learner):
         finally:
             self.start, self.net = 0, None
             close_callbacks(self)
+
+    def all_batches(self):
+        self.n_iter = len(self.dl)
+        for o in enumerate(self.dl):
+            self.one_batch(*o)
+            if self.enough and self.training: break # a callback may say so, and end the pass
+
 
 # %% ../nbs/06_pretrain.ipynb #00000015
 @patch

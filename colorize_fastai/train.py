@@ -24,7 +24,8 @@ from fastcore.imports import IN_NOTEBOOK
 from fastcore.meta import delegates
 from torch import nn
 from .adversarial import AdversarialTrainer
-from .callbacks import Average, EMA, ChannelsLast, Checkpoints, Guard, SampleGrid, SaveGenerator, SaveRun
+from colorize_fastai.callbacks import (Average, Budget, ChannelsLast, Checkpoints, EMA, GameBudget, Guard, SampleGrid, SaveGenerator,
+    SaveRun, passes)
 from .data import colorize_dls, find_photos
 from .discriminator import PatchDiscriminator, min_side
 from .files import write_link
@@ -65,11 +66,11 @@ def _about(dls):
     "What the weights say of their photos"
     return dict(size=dls.train.size, load_size=dls.train.load_size, bs=dls.train.bs, seed=dls.train.seed, photos=len(dls.train_ds))
 
-def _keepers(dls, run, epochs, how, resume, track, ema=None):
+def _keepers(dls, run, epochs, how, resume, track, ema=None, budget=None):
     "The callbacks that keep and show stage 1"
-    saver = SaveGenerator(run.out/'generator.safetensors', stage='pretrain', epochs=epochs, **how, **_about(dls))
-    average = [Average(ema)] if ema else []
-    return [*average, saver, Checkpoints(run, resume, **how), *([TrackPretrain(run, track)] if track else [])]
+    saver = SaveGenerator(run.out/'generator.safetensors', stage='pretrain', **({} if budget else {'epochs': epochs}), **how, **_about(dls))
+    extra = [*([Average(ema)] if ema else []), *([Budget(budget)] if budget else []), *([TrackPretrain(run, track)] if track else [])]
+    return [saver, Checkpoints(run, resume, **how), *extra]
 
 # %% ../nbs/27_train.ipynb #0000000d
 @delegates(colorize_learner)
@@ -81,6 +82,7 @@ def pretrain(
     schedule: str = 'one_cycle', # 'one_cycle'; 'flat': the same rate always and everywhere; 'flat_cos': flat for 3/4, then down
     optimizer: str = 'adamw', # 'adamw', or 'adam': without weight decay
     ema: float | None = None, # decay of the weights' average (`Average`), which is then what is validated and saved; None: no average
+    budget: int | str | None = None, # in place of `epochs`: so many steps, or minutes as '90m' (`Budget`)
     progress: bool = True, # a progress bar; False: one plain line an epoch, for log files
     resume: bool = False, # go on with the training that `out` holds?
     track: list = (), # trackers to show it in: 'tensorboard', 'wandb'
@@ -91,9 +93,10 @@ def pretrain(
     if epochs < 1: raise ValueError(f'epochs must be 1 or more, got {epochs}')
     fit, opt_func, run = choose(schedule, schedules, 'schedule'), choose(optimizer, optimizers, 'optimizer'), as_run(out)
     if not resume: new_run(run.out)
-    how = dict(lr=lr, schedule=schedule, optimizer=optimizer)
+    how = dict(lr=lr, schedule=schedule, optimizer=optimizer, **({'budget': budget} if budget else {}))
+    epochs = passes(budget, len(dls.train)) or epochs
     kwargs['learner_kwargs'] = dict(opt_func=opt_func, path=run.out) | (kwargs.get('learner_kwargs') or {})
-    learn = colorize_learner(dls, cbs=[*L(cbs), *_keepers(dls, run, epochs, how, resume, track, ema)], **kwargs)
+    learn = colorize_learner(dls, cbs=[*L(cbs), *_keepers(dls, run, epochs, how, resume, track, ema, budget)], **kwargs)
     with run.held(), nullcontext() if progress and rank() == 0 else _plain_lines(learn):
         run.keep_split(dls)
         fit(learn, epochs, lr)
@@ -115,11 +118,12 @@ def keep_pretrained(
     with writing(kept): write_link(found, kept)
 
 # %% ../nbs/27_train.ipynb #00000013
-def _usual(dls, run, epochs, ema, every, track):
+def _usual(dls, run, epochs, ema, every, track, budget=None):
     "The callbacks that average, show, guard and keep stage 2"
     saver = SaveRun(run, stage='adversarial', epochs=epochs, ema=ema, **_about(dls))
     tracker = [TrackAdversarial(run, track)] if track else []
-    return [ChannelsLast(), *([EMA(ema)] if ema else []), SampleGrid(every, run.out/'samples'), Guard(), saver, *tracker]
+    end = [GameBudget(budget)] if budget else []
+    return [ChannelsLast(), *([EMA(ema)] if ema else []), SampleGrid(every, run.out/'samples'), Guard(), saver, *end, *tracker]
 
 # %% ../nbs/27_train.ipynb #00000015
 @delegates(AdversarialTrainer)
@@ -132,6 +136,7 @@ def train_adversarial(
     n_features: int = 64, # channels of its first layer
     ema: float | None = None, # decay of the generator's average (`EMA`), which is then what is validated and saved; None: no average
     every: int = 500, # steps between two sample grids
+    budget: int | str | None = None, # in place of `epochs`: so many steps, or minutes as '90m' (`Budget`)
     progress: bool | None = None, # a progress bar; False: plain lines; None: a bar where somebody watches
     resume: bool = False, # go on with the training that `out` holds?
     track: list = (), # trackers to show it in: 'tensorboard', 'wandb'
@@ -142,7 +147,8 @@ def train_adversarial(
     if epochs < 1: raise ValueError(f'epochs must be 1 or more, got {epochs}')
     run = as_run(out)
     if not isinstance(generator, nn.Module): generator = load_generator(generator)
-    cbs = [*L(cbs), *_usual(dls, run, epochs, ema, every, track)]
+    epochs = passes(budget, len(dls.train)) or epochs
+    cbs = [*L(cbs), *_usual(dls, run, epochs, ema, every, track, budget)]
     trainer = AdversarialTrainer(generator, PatchDiscriminator(patch, n_features=n_features), dls, cbs=cbs, **kwargs)
     with run.held():
         keep_pretrained(run.out, resume)
@@ -154,7 +160,7 @@ def train_adversarial(
 _ours = dict(size=256, load_scale=1.25, resize='crop', bs=16, micro_bs=None, seed=42, net='unet', encoder='resnet18', decoder='light',
              head='ab', pretrained=True, precision='auto', pretrain_epochs=20, lr=2e-3, schedule='one_cycle', optimizer='adamw',
              pretrain_ema=None, adversarial_epochs=10, adversarial_lr=2e-4, betas=(.5, .999), gan='bce', pixel='l1', lambda_l1=100.,
-             patch=70, n_features=48, ema=.999)
+             budget=None, patch=70, n_features=48, ema=.999)
 PRESETS = dict(
     ours = _ours,
     quick = {**_ours, **dict(size=128, bs=32, encoder='tf_efficientnet_lite0', pretrain_epochs=3, adversarial_epochs=2)},
@@ -197,10 +203,11 @@ def stages_of(
     side = min_side(cfg['patch'])
     if cfg['adversarial_epochs'] and cfg['size'] < side: raise ValueError(
         f"patch={cfg['patch']} needs photos of at least {side} pixels, got size={cfg['size']}")
+    for_both = dict(budget=cfg.get('budget')) # runs of before know none
     one = {k: cfg[k] for k in ('lr', 'schedule', 'optimizer', 'precision', 'micro_bs')}
     two = {k: cfg[k] for k in ('betas', 'gan', 'pixel', 'lambda_l1', 'patch', 'n_features', 'ema', 'precision', 'micro_bs')}
-    one |= dict(epochs=cfg['pretrain_epochs'], ema=cfg.get('pretrain_ema')) # runs of before know no average
-    return one, dict(epochs=cfg['adversarial_epochs'], lr=cfg['adversarial_lr'], **two)
+    one |= dict(epochs=cfg['pretrain_epochs'], ema=cfg.get('pretrain_ema'), **for_both)
+    return one, dict(epochs=cfg['adversarial_epochs'], lr=cfg['adversarial_lr'], **two, **for_both)
 
 # %% ../nbs/27_train.ipynb #00000021
 def _lasting(source, path=None):
