@@ -20,7 +20,7 @@ from fastprogress.fastprogress import format_time, progress_bar
 from matplotlib.ticker import MaxNLocator
 from torch import nn, Tensor
 from .color import from_L_ab
-from .losses import gan_loss, pixel_loss
+from .losses import PixelLoss, gan_loss
 from .machine import (Diverged, accelerate_names, accelerator, all_finite, average_statistics, averaged, check_micro_bs,
     choose_precision, data_parallel, fitting_bs, gathered, keep_modes, keep_rng, match_layout, no_trace, out_of_memory_error, rank,
     rng_state, run_in_memory, set_rng_state, unsynced, world_size)
@@ -48,7 +48,7 @@ class AdversarialTrainer:
         dls: DataLoaders, # from `colorize_dls`; the nets move to its device
         lambda_l1: float = 100., # weight λ of the distance beside the game
         gan: str = 'bce', # the game: 'bce', 'lsgan' or 'hinge'
-        pixel: str = 'l1', # the distance: 'l1', 'l2' or 'smooth_l1'
+        pixel: str = 'l1', # the distance: of `pixel_losses`, or a sum of them such as 'l1 + 0.1*colors'
         lr: float = 2e-4, # learning rate of both nets
         betas: tuple = (.5, .999), # Adam's, for both nets
         precision: str = 'auto', # 'fp32', 'bf16', 'fp16', or 'auto': the best that the device has
@@ -56,7 +56,7 @@ class AdversarialTrainer:
         cbs: list | None = None, # callbacks
     ):
         check_micro_bs(micro_bs)
-        (self.d_loss, self.g_loss), self.distance = gan_loss(gan), pixel_loss(pixel)
+        (self.d_loss, self.g_loss), self.distance = gan_loss(gan), PixelLoss(pixel)
         self.asked, precision = precision, choose_precision(precision, dls.device)
         self.settings = dict(lambda_l1=lambda_l1, gan=gan, pixel=pixel, lr=lr, betas=list(betas), precision=precision)
         self.generator, self.discriminator = generator.to(dls.device), discriminator.to(dls.device)
@@ -98,7 +98,7 @@ def g_step(self:AdversarialTrainer, L:Tensor, ab:Tensor, fake:Tensor) -> dict:
     self.g_opt.zero_grad()
     with frozen(self.discriminator):
         with self.autocast(): logits = self.discriminator(L, fake)
-        gan, distance = self.g_loss(logits.float()), self.distance(fake.float(), ab)
+        gan, distance = self.g_loss(logits.float()), self.distance(fake.float(), ab, L)
         self.acc.backward(gan + self.lambda_l1*distance)
     self.g_opt.step()
     return {'gan': gan.detach(), self.settings['pixel']: distance.detach()}
@@ -300,7 +300,7 @@ def _g_parts(self:AdversarialTrainer, G, L, ab, fake):
             with self.autocast():
                 if not fake.requires_grad: f = G(l)
                 logits = self.discriminator(l, f)
-            gan, distance = self.g_loss(logits.float())*share, self.distance(f.float(), real)*share
+            gan, distance = self.g_loss(logits.float())*share, self.distance(f.float(), real, l)*share
             self.acc.backward(gan + self.lambda_l1*distance)
         total = total + torch.stack([gan, distance]).detach()
     self.g_opt.step()

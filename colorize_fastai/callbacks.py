@@ -226,7 +226,7 @@ def _settings(self:Checkpoints):
     "What the training must be resumed with"
     learn = self.learn
     return dict(epochs=self.n_epoch, **photo_settings(self.dls), precision=getattr(learn, 'precision', None),
-                loss=type(self.loss_func).__name__, rates=_rates(learn), **self.meta)
+                loss=getattr(self.loss_func, 'name', type(self.loss_func).__name__), rates=_rates(learn), **self.meta)
 
 def _rates(learn):
     "Learning rates of the parameter groups, and the schedules at five places"

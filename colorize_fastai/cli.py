@@ -158,6 +158,11 @@ def _bs(x):
     if x != 'auto' and not x.isdecimal(): raise ArgumentTypeError(f'{x!r} is neither a number of photos nor auto')
     return x if x == 'auto' else int(x)
 
+def _numbers(x):
+    try: return tuple(int(o) for o in x.split(','))
+    except ValueError: raise ArgumentTypeError(f'{x!r} is no list of numbers, such as 256,128,64') from None
+
+
 # %% ../nbs/28_cli.ipynb #00000023
 _settings = dict( # of a preset: (type, help)
     size=(int, 'side of the square crops to train on, in pixels'),
@@ -172,8 +177,10 @@ _settings = dict( # of a preset: (type, help)
     lambda_l1=(float, 'weight of the L1 distance beside the game'), gan=(str, 'the game: bce, lsgan or hinge'),
     patch=(int, 'what the discriminator sees at a time: 1, 16, 70 or 286 pixels'),
     ema=(float, "decay of the generator's running average, which is what is kept; 0: no average"),
+    loss=(str, "what stage 1 learns from: l1, or a sum such as 'l1 + 0.1*colors'"), pixel=(str, 'the distance in stage 2, in the same way'),
     net=(str, 'unet or pix2pix'), encoder=(str, 'a timm model, such as resnet18 or tf_efficientnet_lite0'),
     decoder=(str, "light, or dynamic: fastai's DynamicUnet"),
+    channels=(_numbers, 'of the light decoder, coarse to fine, such as 256,128,64: 4 end at half of the resolution, 3 at a quarter'),
     head=(str, 'what the light decoder gives: ab, or probabilities of the colors of a palette'),
     precision=(str, 'fp32, bf16, fp16 or auto: the best that the device has'))
 
@@ -203,7 +210,7 @@ def _train_parser():
     add('--checkpoint-minutes', type=float, metavar='X', help='minutes between two checkpoints; default: 5, or with --resume as before')
     add('--preset', default='ours', help='settings to start from: ours, quick, tutorial or pix2pix (see below); default: %(default)s')
     for k,(t,h) in _settings.items(): add('--' + k.replace('_', '-'), type=t, help=h,
-        metavar={str: 'NAME', float: 'X', _bs: 'N|auto'}.get(t, 'N'))
+        metavar={str: 'NAME', float: 'X', _bs: 'N|auto', _numbers: 'N,…'}.get(t, 'N'))
     add('--generator', metavar='WEIGHTS', help='start stage 2 from this file, run, or packaged name, and leave stage 1 out')
     add('--scratch', action='store_true', help='start the encoder from noise, not from its ImageNet weights')
     _photo_options(add)

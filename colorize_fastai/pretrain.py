@@ -22,7 +22,7 @@ from fastcore.meta import delegates
 from torch import nn
 from torch.amp import GradScaler
 from .generator import PaletteUnet, unet_generator
-from .losses import PaletteLoss
+from .losses import PaletteLoss, PixelLoss
 from .machine import (average_statistics, averaged, check_micro_bs, choose_precision, data_parallel, fitting_bs, gathered,
     no_trace, out_of_memory_error, precisions, run_in_memory, unsynced, world_size)
 from .metrics import train_metrics
@@ -68,6 +68,12 @@ class LogitsToLearn(Callback):
     def before_train(self): self._answer(True)
     def before_validate(self): self._answer(False)
     def close(self): self._answer(False)
+
+# %% ../nbs/06_pretrain.ipynb #d6000005
+class ShowL(Callback):
+    "Have a `PixelLoss` see the L of the batch, which its 'features' want"
+    def after_pred(self): self.learn.loss_func.L = self.xb[0]
+
 
 # %% ../nbs/06_pretrain.ipynb #00000011
 def close_callbacks(
@@ -179,9 +185,14 @@ def _callbacks(cbs, precision):
     "`cbs`, and those that every training has"
     return [*L(cbs), ChannelsLastBatch(), SumMetrics()] + ([DevicePrecision(precision)] if precision != 'fp32' else [])
 
-def _lesson(generator):
+def _lesson(generator, loss):
     "What a net learns from: its loss, and the callbacks that belong to it"
-    return (PaletteLoss(generator.palette), [LogitsToLearn()]) if isinstance(generator, PaletteUnet) else (nn.L1Loss(), [])
+    palette = isinstance(generator, PaletteUnet)
+    if palette and isinstance(loss, str): raise ValueError(
+        f"A net with a palette learns from probabilities, got loss {loss!r}: leave it out")
+    if isinstance(loss, str): loss = PixelLoss(loss)
+    if loss is None: loss = PaletteLoss(generator.palette) if palette else nn.L1Loss()
+    return loss, [LogitsToLearn()]*palette + [ShowL()]*isinstance(loss, PixelLoss)
 
 def _generator(generator, kwargs):
     "`generator`, or the net that `kwargs` describe"
@@ -194,7 +205,7 @@ def _generator(generator, kwargs):
 def colorize_learner(
     dls: DataLoaders, # from `colorize_dls`
     generator: nn.Module | None = None, # L → ab; None: `unet_generator(**kwargs)`
-    loss_func: nn.Module | None = None, # None: L1, the mean absolute error of ab; `PaletteLoss` for a net with a palette
+    loss_func: nn.Module | str | None = None, # a loss, or the name of a `PixelLoss`; None: L1, or `PaletteLoss` for a net with a palette
     metrics: list | None = None, # None: PSNR, SSIM, ΔE00 and colorfulness (`train_metrics`)
     precision: str = 'auto', # 'fp32', 'bf16', 'fp16', or 'auto': the best that the device has
     micro_bs: int | str | None = None, # photos at a time, while gradients add up; 'auto': as many as fit; None: the batch
@@ -206,7 +217,7 @@ def colorize_learner(
     cbs = _callbacks(cbs, choose_precision(precision, dls.device))
     check_micro_bs(micro_bs)
     generator = _generator(generator, kwargs)
-    loss, more = _lesson(generator) if loss_func is None else (loss_func, [])
+    loss, more = _lesson(generator, loss_func)
     splitter = encoder_decoder if getattr(generator, 'recipe', [None])[0] == 'unet_generator' else params
     learn = ColorizeLearner(dls, generator, loss, metrics=train_metrics() if metrics is None else metrics, cbs=[*cbs, *more],
                             **{**dict(lr=2e-3, splitter=splitter), **(learner_kwargs or {})})

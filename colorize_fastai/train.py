@@ -30,7 +30,7 @@ from .data import colorize_dls, find_photos
 from .discriminator import PatchDiscriminator, min_side
 from .files import write_link
 from .generator import pix2pix_generator, unet_generator
-from .losses import choose, gan_loss, pixel_loss
+from .losses import PixelLoss, choose, gan_loss
 from .machine import by_main, check_micro_bs, gathered, rank, training_device, world_size
 from .pretrain import colorize_learner
 from .run import Run, RunError, as_run, stage_of, writing
@@ -158,9 +158,10 @@ def train_adversarial(
 
 # %% ../nbs/27_train.ipynb #00000018
 _ours = dict(size=256, load_scale=1.25, resize='crop', bs=16, micro_bs=None, seed=42, net='unet', encoder='resnet18', decoder='light',
-             head='ab', pretrained=True, precision='auto', pretrain_epochs=20, lr=2e-3, schedule='one_cycle', optimizer='adamw',
-             pretrain_ema=None, adversarial_epochs=10, adversarial_lr=2e-4, betas=(.5, .999), gan='bce', pixel='l1', lambda_l1=100.,
-             budget=None, patch=70, n_features=48, ema=.999)
+             channels=(128, 64, 48, 32), head='ab', pretrained=True, precision='auto', budget=None,
+             pretrain_epochs=20, loss='l1', lr=2e-3, schedule='one_cycle', optimizer='adamw', pretrain_ema=None,
+             adversarial_epochs=10, adversarial_lr=2e-4, betas=(.5, .999), gan='bce', pixel='l1', lambda_l1=100., patch=70, n_features=48,
+             ema=.999)
 PRESETS = dict(
     ours = _ours,
     quick = {**_ours, **dict(size=128, bs=32, encoder='tf_efficientnet_lite0', pretrain_epochs=3, adversarial_epochs=2)},
@@ -188,8 +189,7 @@ def generator_of(
     "The generator that the settings describe"
     if cfg['net'] == 'pix2pix': return pix2pix_generator(noise_at_test=True)
     if cfg['net'] != 'unet': raise ValueError(f"Unknown net {cfg['net']!r}: choose one of ['unet', 'pix2pix']")
-    head = cfg.get('head', 'ab') # runs of before know none
-    return unet_generator(cfg['encoder'], cfg['pretrained'], cfg['decoder'], head=head)
+    return unet_generator(cfg['encoder'], cfg['pretrained'], cfg['decoder'], channels=tuple(cfg['channels']), head=cfg['head'])
 
 # %% ../nbs/27_train.ipynb #0000001f
 def stages_of(
@@ -199,14 +199,15 @@ def stages_of(
     if min(cfg['pretrain_epochs'], cfg['adversarial_epochs']) < 0: raise ValueError('epochs must be 0 (leave the stage out) or more')
     if not cfg['pretrain_epochs'] + cfg['adversarial_epochs']: raise ValueError('Nothing to do: both stages have 0 epochs')
     choose(cfg['schedule'], schedules, 'schedule'), choose(cfg['optimizer'], optimizers, 'optimizer')
-    gan_loss(cfg['gan']), pixel_loss(cfg['pixel']), check_micro_bs(cfg['micro_bs'])
+    gan_loss(cfg['gan']), PixelLoss(cfg['pixel']), PixelLoss(cfg['loss']), check_micro_bs(cfg['micro_bs'])
     side = min_side(cfg['patch'])
     if cfg['adversarial_epochs'] and cfg['size'] < side: raise ValueError(
         f"patch={cfg['patch']} needs photos of at least {side} pixels, got size={cfg['size']}")
-    for_both = dict(budget=cfg.get('budget')) # runs of before know none
+    for_both = dict(budget=cfg['budget'])
     one = {k: cfg[k] for k in ('lr', 'schedule', 'optimizer', 'precision', 'micro_bs')}
     two = {k: cfg[k] for k in ('betas', 'gan', 'pixel', 'lambda_l1', 'patch', 'n_features', 'ema', 'precision', 'micro_bs')}
-    one |= dict(epochs=cfg['pretrain_epochs'], ema=cfg.get('pretrain_ema'), **for_both)
+    one |= dict(epochs=cfg['pretrain_epochs'], ema=cfg['pretrain_ema'], **for_both)
+    if cfg['loss'] != 'l1': one['loss_func'] = cfg['loss']
     return one, dict(epochs=cfg['adversarial_epochs'], lr=cfg['adversarial_lr'], **two, **for_both)
 
 # %% ../nbs/27_train.ipynb #00000021
