@@ -239,13 +239,22 @@ def _net(begun, fresh):
 # %% ../nbs/27_train.ipynb #00000025
 _dls_args = {k: p.default for k,p in signature(colorize_dls).parameters.items() if k not in {'source', 'load_size', *_ours}}
 
-def _begun(name, replaced, source, photos, generator, **how):
+def settings_of(
+    name: str = 'ours', # one of `PRESETS`
+    **kwargs # as for `train`
+) -> tuple: # (settings, of `preset`; arguments of `colorize_dls`)
+    "What `train` would train with"
+    photos = {k: kwargs.pop(k, v) for k,v in _dls_args.items()}
+    return preset(name, **kwargs), photos
+
+def _begun(name, cfg, source, photos, generator, **how):
     "What config.json has to say, so that the training can be gone on with"
-    cfg, own = preset(name, **replaced), isinstance(generator, nn.Module)
+    own = isinstance(generator, nn.Module)
     if generator and not own: cfg['pretrain_epochs'] = 0
     return dict(preset=name, source=_lasting(source, photos.get('path')), cfg=cfg,
                 generator=_lasting(generator) if generator and not own else None, recipe=generator.recipe if own else None, **how,
                 photos={k: str(Path(v).absolute()) if k in ('path', 'cache') and v else v for k,v in photos.items()})
+
 
 # %% ../nbs/27_train.ipynb #00000027
 def _net_and_photos(source, begun, split, net, fresh):
@@ -292,14 +301,14 @@ def train(
     **kwargs # settings to replace in the preset, and further arguments of `colorize_dls`
 ) -> Path: # the run directory
     "Teach a generator on L1, then adversarially; a stage of 0 epochs is left out"
-    photos = {k: kwargs.pop(k, v) for k,v in _dls_args.items()}
+    cfg, photos = settings_of(name, **kwargs)
     training_device(photos.get('device')) # if there are several processes, they meet here
     check_trackers(track)
     if not isinstance(source, (str, Path)): photos['path'] = photos.get('path') or '.'
     run, net = Run(new_run(out), minutes), generator if isinstance(generator, nn.Module) else None
     if run.checkpoints(): raise RunError(
         f'{out} holds a training that was begun: resume it (colorize-train --resume {out}), or give another folder')
-    begun = _begun(name, kwargs, source, photos, generator, every=every, minutes=minutes, track=list(track))
+    begun = _begun(name, cfg, source, photos, generator, every=every, minutes=minutes, track=list(track))
     return _train(source, run, progress, begun, resume=False, net=net)
 
 # %% ../nbs/27_train.ipynb #00000030
