@@ -20,7 +20,8 @@ from PIL import Image
 from torch import nn
 from .color import L_SCALE, colorfulness, from_L_ab, rgb2lab, to_L_ab
 from .machine import keep_modes
-from .metrics import ab_histogram, ab_intersections, frechet, inception_features, kid, lpips, missing_weights, scores
+from colorize_fastai.metrics import (ab_histogram, ab_intersections, frechet, inception_features, kid, lpips, missing_weights,
+    region_scores, scores)
 from .photo import PhotoError, grid_of, photo_files, read_rgb, resizes, window_at
 
 # %% ../nbs/10_evaluate.ipynb #00000006
@@ -201,6 +202,7 @@ def _beside(look, truth, judge, labels, with_lpips):
     "name → [B]: all that is measured on each picture beside its photo; `labels` is [B], nan where there is none"
     res = scores(look.rgb, truth.rgb, (look.lab, truth.lab))
     res.update(colorfulness_abs=colorfulness(look.rgb, signed=False), colorfulness_abs_true=colorfulness(truth.rgb, signed=False))
+    res.update(region_scores(look.lab, truth.lab))
     if with_lpips: res['lpips'] = lpips(look.rgb, truth.rgb)
     if look.answers is not None: res[f'agree[{judge.name}]'] = (look.answers == truth.answers).float()
     if labels is not None:
@@ -384,6 +386,8 @@ def _measures(o, base):
     for k in 'colorfulness','colorfulness_abs':
         if k in o: yield k.replace('colorfulness', 'color_ratio'),o[k],o[f'{k}_true'],'ratio',False
     yield 'in_range',(o.colorfulness >= .6*o.colorfulness_true) & (o.colorfulness <= 1.5*o.colorfulness_true),0,'difference',False
+    for k in 'vivid_chroma','edge_share':
+        if k in o: yield k.replace('chroma', 'ratio').replace('share', 'ratio'),o[k],o[f'{k}_true'],'ratio',False
     yield 'psnr_gain',o.psnr,base.psnr,'difference',True
     yield 'delta_e_ratio',o.delta_e,base.delta_e,'ratio',True
     for k in o:
@@ -442,6 +446,7 @@ def report(
         _block('color', t, [('colorfulness / photos', 'color_ratio', 2), ('by absolute values', 'color_ratio_abs', 2), ('% in 0.6-1.5',
             'in_range', 0, 100),
                             ('ab histogram', 'hist_ab', 3), ('a', 'hist_a', 3), ('b', 'hist_b', 3)]),
+        _block('in places', t, [('chroma where vivid / photos', 'vivid_ratio', 2), ('change of color at edges / photos', 'edge_ratio', 2)]),
         _block(judge, t, [('% agrees', f'agree{j}', 1, 100), ('% right', f'correct{j}', 1, 100), ('Fréchet', f'frechet{j}', 2),
             ('KID x 1000', f'kid{j}', 2, 1000)])]
     if f'correct_true{j}' in t: blocks[-1] += f"\n% right on the photos themselves: {_cell(t.iloc[0], f'correct_true{j}', 1, 100)}"

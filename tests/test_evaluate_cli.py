@@ -27,7 +27,7 @@ def run(capsys, *args):
 def test_as_a_command(command, tiny_weights, folder, tmp_path):
     r = command('colorize-evaluate', tiny_weights, folder, *SMALL, '--csv', 's.csv', '--figure', 'f.jpg', cwd=tmp_path)
     assert r.returncode == 0 and not r.stderr, r.stderr
-    assert '8 photos at 32x32 (crop)' in r.stdout and [l.split()[0] for l in r.stdout.splitlines() if l.startswith(('grey', 'ours'))] == ['ours:'] + ['grey', 'ours']*2
+    assert '8 photos at 32x32 (crop)' in r.stdout and [l.split()[0] for l in r.stdout.splitlines() if l.startswith(('grey', 'ours'))] == ['ours:'] + ['grey', 'ours']*3
     assert pd.read_csv(tmp_path/'s.csv').groupby('name').size().to_dict() == dict(grey=8, ours=8)
     with Image.open(tmp_path/'f.jpg') as im: assert im.width == 2160
 
@@ -71,7 +71,7 @@ def test_another_programs_pictures(capsys, folder, tiny_weights, tmp_path):
     scores = json.loads((tmp_path/'s.json').read_text())['scores']
     assert list(scores) == ['grey', 'pictures'] and scores['pictures']['photos'] == 7 and scores['pictures']['psnr'] == 100
     status, out, err = run(capsys, tiny_weights, folder, '--pred', tmp_path/'made', *SMALL)
-    assert status == 0 and [l.split()[0] for l in out.splitlines() if l.startswith(('grey', 'ours ', 'pictures '))] == ['grey', 'ours', 'pictures']*2
+    assert status == 0 and [l.split()[0] for l in out.splitlines() if l.startswith(('grey', 'ours ', 'pictures '))] == ['grey', 'ours', 'pictures']*3
 
 @pytest.fixture
 def judges(monkeypatch):

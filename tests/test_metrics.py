@@ -11,7 +11,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from colorize_fastai import metrics
 from colorize_fastai.color import from_L_ab, rgb2lab, to_L_ab
 from colorize_fastai.color import colorfulness
-from colorize_fastai.metrics import ab_histogram, ab_intersections, ciede2000, delta_e, frechet, histogram_intersection, inception_features, kid, lpips, missing_weights, psnr, scores, ssim, train_metrics
+from colorize_fastai.metrics import ab_histogram, ab_intersections, ciede2000, delta_e, frechet, histogram_intersection, inception_features, kid, lpips, missing_weights, psnr, region_scores, scores, ssim, train_metrics
 from colorize_fastai.photo import sample_photos
 
 # Sharma, Wu, Dalal: The CIEDE2000 color-difference formula, Color Research & Application 30(1), 2005, table 1: L1 a1 b1  L2 a2 b2  ΔE00
@@ -277,3 +277,24 @@ def test_train_metrics_in_a_learner(tmp_path):
 def test_judging_does_not_import_the_training_library():
     code = "import sys, colorize_fastai.evaluate; print(*{'fastai', 'pandas', 'matplotlib', 'skimage', 'timm', 'torchmetrics'} & set(sys.modules))"
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == ''
+
+def test_region_scores_by_hand():
+    "Against a plain loop over pixels"
+    torch.manual_seed(0)
+    true = torch.cat([torch.rand(2, 1, 9, 7)*100, torch.randn(2, 2, 9, 7)*25], 1).double()
+    pred = torch.cat([true[:,:1], torch.randn(2, 2, 9, 7).double()*10], 1)
+    got = region_scores(pred, true)
+    for i,(p,t) in enumerate(zip(pred.numpy(), true.numpy())):
+        vivid = [(y, x) for y in range(9) for x in range(7) if np.hypot(*t[1:,y,x]) >= 25]
+        for name,o in dict(vivid_chroma=p, vivid_chroma_true=t).items(): assert got[name][i].item() == pytest.approx(sum(np.hypot(*o[1:,y,x]) for y,x in vivid)/63)
+        inner = [(y, x) for y in range(1, 8) for x in range(1, 6)]
+        def slope(o, y, x): return np.sqrt(((o[:,y,x+1] - o[:,y,x-1])**2 + (o[:,y+1,x] - o[:,y-1,x])**2).sum())
+        edges = [at for at in inner if slope(t[:1], *at) >= 15]
+        assert 0 < len(edges) < len(inner)
+        for name,o in dict(edge_share=p, edge_share_true=t).items():
+            assert got[name][i].item() == pytest.approx(sum(slope(o[1:], *at) for at in edges)/sum(slope(o[1:], *at) for at in inner))
+
+def test_grey_is_dull_and_has_no_edges():
+    true = torch.cat([torch.rand(1, 1, 9, 9)*100, torch.randn(1, 2, 9, 9)*40], 1)
+    got = region_scores(torch.cat([true[:,:1], 0*true[:,1:]], 1), true)
+    assert got['vivid_chroma'] == 0 and got['edge_share'] == 0 and got['vivid_chroma_true'] > 25
