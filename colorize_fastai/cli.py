@@ -55,7 +55,7 @@ def _parser():
     p.add_argument('-o', '--out', default='colorized',
         help='folder for the results, which keep the tree of each folder given (default: %(default)s)')
     p.add_argument('--samples', action='store_true', help='color the sample photos that come along')
-    p.add_argument('--weights', help='file, training run, or name of packaged weights (default: the packaged ones)')
+    p.add_argument('--weights', help='file, training run, name of packaged weights, or hf://user/repo (default: the packaged ones)')
     p.add_argument('--size', type=int,
         help='short side, in pixels, of what the net sees: larger finds smaller things (default: what the weights are best at)')
     p.add_argument('--vividness', type=float, metavar='V',

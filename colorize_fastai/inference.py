@@ -148,7 +148,7 @@ def vivid_setting(
 class Colorizer:
     "Gives photos color, with one net; call it with a photo or a batch"
     def __init__(self,
-        weights: str|Path=None, # file, run directory or packaged name, as for `load_generator`; None: the packaged default
+        weights: str|Path=None, # file, run directory, packaged name or 'hf://user/repo' (`load_generator`); None: the packaged default
         device: str|torch.device=None, # where to compute; None: the GPU if there is one
         size: int=None, # short side, in pixels, of what the net sees; None: what the weights are best at
         vividness: float=None, # 0 faithful … 1 vivid; None: where the weights look best

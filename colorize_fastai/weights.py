@@ -9,8 +9,8 @@ __all__ = ['builders', 'default_weights', 'WeightsError', 'save_weights', 'packa
            'load_generator']
 
 # %% ../nbs/23_weights.ipynb #00000003
-import hashlib, json
-from functools import partial
+import hashlib, json, re
+from functools import cache, partial
 from importlib.resources import files as package_files
 from pathlib import Path
 import torch
@@ -78,12 +78,28 @@ def packaged_weights() -> dict[str, Path]: # name → file
     "The weights that come with the package"
     return {p.stem: p for p in sorted(Path(str(package_files('colorize_fastai')/'pretrained')).glob('*.safetensors'))}
 
+# %% ../nbs/23_weights.ipynb #0f000002
+@cache
+def _from_hub(address):
+    "The file at `address`, downloaded if need be"
+    m = re.fullmatch(r'hf://([\w.-]+/[\w.-]+)(?:@([\w.-]+))?(?:/(.+))?', address)
+    repo, revision, file = m.groups() if m else (None,)*3
+    if not m or file and not file.endswith('.safetensors'): raise WeightsError(
+        f'No weights at {address}: write hf://user/repo, hf://user/repo@revision, or hf://user/repo/file.safetensors')
+    from huggingface_hub import hf_hub_download # here, since few need it
+    from huggingface_hub.errors import EntryNotFoundError
+    try: return Path(hf_hub_download(repo, file or 'generator.safetensors', revision=revision))
+    except (OSError, ValueError, EntryNotFoundError) as e: raise WeightsError(
+        f'No weights at {address}: {type(e).__name__}: {" ".join(str(e).split())[:200]}') from None
+
+
 # %% ../nbs/23_weights.ipynb #00000016
 def _find(weights):
-    "The file of `weights`: a name, a file, a run directory (its generator), or None"
+    "The file of `weights`: a name, a file, a run directory (its generator), an address on the Hub, or None"
     named = packaged_weights()
     if weights is None: weights = default_weights
     if str(weights) in named: return named[str(weights)]
+    if str(weights).startswith('hf://'): return _from_hub(weights)
     path = Path(weights)
     if path.is_dir(): path = path/'generator.safetensors' # a run directory
     if not path.is_file(): raise WeightsError(
@@ -98,7 +114,7 @@ def _open(path):
 
 # %% ../nbs/23_weights.ipynb #0000001a
 def weights_info(
-    weights: str | Path | None = None, # file, run directory, or packaged name; None: the packaged default
+    weights: str | Path | None = None, # file, run directory, packaged name, or 'hf://user/repo'; None: the packaged default
 ) -> dict: # `builder`, `args`, `sha256` and what was given to `save_weights`
     "What a weights file says of itself"
     path = _find(weights)
@@ -109,7 +125,7 @@ def weights_info(
 
 # %% ../nbs/23_weights.ipynb #0000001c
 def load_net(
-    weights: str | Path | None = None, # file, run directory (its generator), or packaged name; None: the packaged default
+    weights: str | Path | None = None, # file, run directory (its generator), packaged name, or 'hf://user/repo'; None: the packaged default
     device: str | torch.device = 'cpu', # where to put it
 ) -> nn.Module: # in evaluation mode, in float32
     "The net that a weights file holds, generator or discriminator, checked tensor by tensor"
@@ -126,7 +142,7 @@ def load_net(
 
 # %% ../nbs/23_weights.ipynb #0000001e
 def load_generator(
-    weights: str | Path | None = None, # file, run directory, or packaged name; None: the packaged default
+    weights: str | Path | None = None, # file, run directory, packaged name, or 'hf://user/repo'; None: the packaged default
     device: str | torch.device = 'cpu', # where to put it
 ) -> nn.Module: # in evaluation mode, in float32
     "The generator that a weights file holds"

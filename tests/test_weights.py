@@ -1,6 +1,9 @@
 "Weights files: whole, checked, and never a pickle."
-import json
+import hashlib, json, os
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 import pytest, torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from colorize_fastai.generator import unet_generator
 from colorize_fastai.weights import WeightsError, load_generator, packaged_weights, save_weights, weights_info
@@ -83,3 +86,40 @@ def test_packaged_weights_load():
     for name, f in packaged_weights().items():
         assert f.stat().st_size <= 20e6
         assert load_generator(name)(torch.zeros(1, 1, 32, 32)).isfinite().all()
+
+class Hub(BaseHTTPRequestHandler):
+    "As much of the Hugging Face Hub as a download needs"
+    files = {}
+    def do_HEAD(self, body=False):
+        data = self.files.get(self.path)
+        self.send_response(200 if data else 404)
+        if data:
+            for k,v in {'ETag': f'"{hashlib.sha256(data).hexdigest()}"', 'X-Repo-Commit': 'a'*40, 'Content-Length': str(len(data))}.items(): self.send_header(k, v)
+        else: self.send_header('X-Error-Code', 'EntryNotFound' if self.path.startswith('/user/repo/') else 'RepoNotFound')
+        self.end_headers()
+        if body and data: self.wfile.write(data)
+    def do_GET(self): self.do_HEAD(True)
+    def log_message(self, *args): pass
+
+@pytest.fixture
+def hub(tmp_path):
+    server = ThreadingHTTPServer(('127.0.0.1', 0), Hub)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield dict(os.environ, HF_ENDPOINT=f'http://127.0.0.1:{server.server_port}', HF_HOME=str(tmp_path/'cache'), HF_HUB_DISABLE_TELEMETRY='1', HF_HUB_ETAG_TIMEOUT='5')
+    server.shutdown()
+
+def test_from_the_hub(net, tmp_path, hub, command):
+    "Downloaded by the Hub's own client, then read without a network; what is not there, or no weights, is said in a line"
+    f = save_weights(net, tmp_path/'w.safetensors')
+    Hub.files = {'/user/repo/resolve/main/generator.safetensors': f.read_bytes(), '/user/repo/resolve/v2/other.safetensors': f.read_bytes(),
+        '/user/repo/resolve/main/broken.safetensors': f.read_bytes()[:-9] + b'x'*9}
+    photo = tmp_path/'p.png'; Image.new('RGB', (40, 30), 'grey').save(photo)
+    def colorize(weights, out, **env): return command('colorize', photo, '--weights', weights, '-o', tmp_path/out, '--device', 'cpu', env=hub | env)
+    r = colorize('hf://user/repo', 'a'); assert r.returncode == 0, r.stderr
+    r = colorize('hf://user/repo', 'b', HF_HUB_OFFLINE='1'); assert r.returncode == 0, r.stderr
+    r = command('colorize', photo, '--weights', f, '-o', tmp_path/'c', '--device', 'cpu'); assert r.returncode == 0
+    assert len({(tmp_path/o/'p.png').read_bytes() for o in 'abc'}) == 1
+    r = colorize('hf://user/repo@v2/other.safetensors', 'd'); assert r.returncode == 0, r.stderr
+    for weights,says in {'hf://user/repo/broken.safetensors': 'damaged', 'hf://user/none': 'No weights at hf://user/none: ', 'hf://user/repo/none.safetensors':
+                         'No weights at hf://user/repo/none', 'hf://user/repo/pytorch_model.bin': 'write hf://user/repo'}.items():
+        r = colorize(weights, 'e'); assert r.returncode == 2 and len(r.stderr.splitlines()) == 1 and says in r.stderr, r.stderr
