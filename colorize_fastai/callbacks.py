@@ -121,7 +121,7 @@ def photo_settings(
     dls, # `DataLoaders` of `colorize_dls`
 ) -> dict:
     "What the order and the looks of the photos depend on"
-    own = {k: getattr(dls.train, k) for k in ('bs', 'size', 'load_size', 'resize', 'seed')}
+    own = {k: getattr(dls.train, k) for k in ('bs', 'size', 'load_size', 'resize', 'seed', 'zoom', 'aged')}
     return dict(batches=len(dls.train), processes=world_size(), **own)
 
 # %% ../nbs/25_callbacks.ipynb #00000009

@@ -145,6 +145,7 @@ examples:
   colorize-train photos/ --out run
   colorize-train photos/ --out small --preset quick --pretrain-epochs 10
   colorize-train photos/ --out vivid --generator run/pretrained.safetensors --lambda-l1 50
+  colorize-train photos/ --out mine --start daylight --lr 5e-4        go on training what comes along
   colorize-train coco --out coco --bs 32        COCO's sample of 21,837 photos, downloaded once
   colorize-train --resume run                   go on after an interrupt, a crash, a disconnect
   colorize-train --resume run --pretrain-epochs 40     train longer than first said
@@ -193,6 +194,9 @@ def _photo_options(add):
     add('--min-colorfulness', type=float, default=0., metavar='M', help='leave out photos duller than M (15: slightly colorful)')
     add('--max-photos', type=int, metavar='N', help='use at most N photos')
     add('--num-workers', type=int, metavar='N', help='processes that decode photos')
+    add('--zoom', type=float, default=1., metavar='X', help='enlarge parts of the crops by up to X; default: %(default)s')
+    add('--aged', type=float, default=0., metavar='SHARE',
+        help='give so many of the photos the lightness of old prints: gamma, contrast, blur, grain; default: %(default)s')
     add('--track', metavar='NAME', action='append', default=[], help='show curves and pictures in tensorboard or wandb (may be repeated)')
     add('--cache', metavar='DIR',
         help='folder that keeps the photos decoded and resized, for this training and later ones: faster, 3 bytes a pixel')
@@ -212,6 +216,7 @@ def _train_parser():
     for k,(t,h) in _settings.items(): add('--' + k.replace('_', '-'), type=t, help=h,
         metavar={str: 'NAME', float: 'X', _bs: 'N|auto', _numbers: 'N,…'}.get(t, 'N'))
     add('--generator', metavar='WEIGHTS', help='start stage 2 from this file, run, or packaged name, and leave stage 1 out')
+    add('--start', metavar='WEIGHTS', help='start stage 1 from these weights (a file, run, or packaged name), to go on training them')
     add('--scratch', action='store_true', help='start the encoder from noise, not from its ImageNet weights')
     _photo_options(add)
     return p
@@ -243,10 +248,10 @@ def _train(a):
     if a.folder == 'coco': a.folder = URLs.COCO_SAMPLE
     if a.resume: resume(a.resume, a.folder, a.accept_changes, sys.stdout.isatty(), a.micro_bs, a.checkpoint_minutes,
                        a.pretrain_epochs, a.adversarial_epochs)
-    else: train(a.folder, a.out, a.preset, a.generator, minutes=5 if a.checkpoint_minutes is None else a.checkpoint_minutes,
+    else: train(a.folder, a.out, a.preset, a.generator, a.start, minutes=5 if a.checkpoint_minutes is None else a.checkpoint_minutes,
                 track=a.track, progress=sys.stdout.isatty(), pretrained=False if a.scratch else None, seed=a.seed,
                 **{k: getattr(a, k) for k in _settings},
-                **{k: getattr(a, k) for k in ('valid_pct', 'split', 'min_colorfulness', 'max_photos', 'num_workers', 'cache', 'device')})
+                **{k: getattr(a, k) for k in 'valid_pct split min_colorfulness max_photos zoom aged num_workers cache device'.split()})
 
 # %% ../nbs/28_cli.ipynb #0000002e
 def _picture(a):

@@ -191,6 +191,20 @@ def generator_of(
     if cfg['net'] != 'unet': raise ValueError(f"Unknown net {cfg['net']!r}: choose one of ['unet', 'pix2pix']")
     return unet_generator(cfg['encoder'], cfg['pretrained'], cfg['decoder'], channels=tuple(cfg['channels']), head=cfg['head'])
 
+# %% ../nbs/27_train.ipynb #57a00002
+def started(
+    weights: str | Path, # as for `load_generator`
+    head: str = 'ab', # one of `heads`
+) -> nn.Module:
+    "The net of `weights`, with a fresh head where theirs is another"
+    net = load_generator(weights)
+    name, args = net.recipe
+    if name != 'unet_generator' or args.get('head', 'ab') == head: return net
+    new, old = builders[name](**{**args, 'head': head}), net.state_dict()
+    new.load_state_dict({**new.state_dict(), **{k: v for k,v in old.items() if not k.startswith(('head.', 'palette'))}}, strict=True)
+    return new
+
+
 # %% ../nbs/27_train.ipynb #0000001f
 def stages_of(
     cfg: dict, # settings, of `preset`
@@ -231,6 +245,7 @@ def _main_first():
 def _net(begun, fresh):
     "The generator that `begun` tells of; `fresh`: no checkpoint will give it its weights"
     if begun['generator']: return load_generator(begun['generator'])
+    if begun.get('start') and fresh: return started(begun['start'], begun['cfg']['head'])
     if not begun.get('recipe'): return generator_of(begun['cfg'] if fresh else {**begun['cfg'], 'pretrained': False})
     if fresh: raise RunError('The training was begun with a net of your own, and has no checkpoint yet: begin it anew, with train')
     name, args = begun['recipe']
@@ -247,12 +262,11 @@ def settings_of(
     photos = {k: kwargs.pop(k, v) for k,v in _dls_args.items()}
     return preset(name, **kwargs), photos
 
-def _begun(name, cfg, source, photos, generator, **how):
-    "What config.json has to say, so that the training can be gone on with"
-    own = isinstance(generator, nn.Module)
-    if generator and not own: cfg['pretrain_epochs'] = 0
-    return dict(preset=name, source=_lasting(source, photos.get('path')), cfg=cfg,
-                generator=_lasting(generator) if generator and not own else None, recipe=generator.recipe if own else None, **how,
+def _begun(name, cfg, source, photos, generator, net=None, **how):
+    "What config.json has to say, so that the training can be gone on with; `net` is none of the preset's"
+    if generator: cfg['pretrain_epochs'] = 0
+    return dict(preset=name, source=_lasting(source, photos.get('path')), cfg=cfg, generator=_lasting(generator) if generator else None,
+                recipe=net.recipe if net else None, **how,
                 photos={k: str(Path(v).absolute()) if k in ('path', 'cache') and v else v for k,v in photos.items()})
 
 
@@ -294,6 +308,7 @@ def train(
     out: str | Path, # run directory, new
     name: str = 'ours', # one of `PRESETS`
     generator: nn.Module | str | Path | None = None, # weights to start stage 2 from; or a net, in place of the preset's
+    start: str | Path | None = None, # weights to start stage 1 from, in place of the preset's net
     every: int = 500, # steps of stage 2 between two sample grids
     minutes: float = 5, # between two checkpoints
     track: list = (), # trackers to show it in: 'tensorboard', 'wandb'
@@ -305,11 +320,15 @@ def train(
     training_device(photos.get('device')) # if there are several processes, they meet here
     check_trackers(track)
     if not isinstance(source, (str, Path)): photos['path'] = photos.get('path') or '.'
-    run, net = Run(new_run(out), minutes), generator if isinstance(generator, nn.Module) else None
+    if generator is not None and start: raise ValueError('generator is where stage 2 starts from, start where stage 1 does: give one')
+    run = Run(new_run(out), minutes)
     if run.checkpoints(): raise RunError(
         f'{out} holds a training that was begun: resume it (colorize-train --resume {out}), or give another folder')
-    begun = _begun(name, cfg, source, photos, generator, every=every, minutes=minutes, track=list(track))
+    net = generator if isinstance(generator, nn.Module) else started(start, cfg['head']) if start else None
+    how = dict(start=_lasting(start) if start else None, every=every, minutes=minutes, track=list(track))
+    begun = _begun(name, cfg, source, photos, None if net else generator, net, **how)
     return _train(source, run, progress, begun, resume=False, net=net)
+
 
 # %% ../nbs/27_train.ipynb #00000030
 def _not_begun(run):

@@ -9,7 +9,7 @@ from skimage.color import rgb2lab
 from colorize_fastai import cache as room, data, photo
 from colorize_fastai.color import to_L_ab
 from colorize_fastai.cache import cache_photos
-from colorize_fastai.data import colorize_dls, draw_crops, read_split, save_split, scan_photos, split_photos
+from colorize_fastai.data import age, colorize_dls, draw_crops, read_split, save_split, scan_photos, split_photos
 from colorize_fastai.photo import PhotoError, photo_grid, read_rgb, read_square, resize_part, resizes, sample_photos
 
 @pytest.fixture(scope='module')
@@ -319,3 +319,44 @@ def test_show_batch_as_fastai_has_it(folder):
     pictures = [np.asarray(a.images[0].get_array()) for a in axes if a.images]
     assert len({p.tobytes() for p in pictures[2:4] + pictures[6:8]}) > 1 and (dls.train.epoch, dls.train.start_step) == before
     plt.close()
+
+def test_zoom_and_age_are_repeatable(folder):
+    "With any number of workers, and again from the middle of an epoch"
+    a, b = (dls_of(folder, num_workers=n, zoom=2., aged=.5, size=24, load_size=32) for n in (0, 2))
+    plain = dls_of(folder, size=24, load_size=32)
+    for _ in range(2): one = list(a.train); assert same(one, list(b.train))
+    a.train.set_epoch(1, 1)
+    assert same(list(a.train), one[1:])
+    assert same(list(plain.valid), list(a.valid)) # what is measured is as it was
+    plain.train.set_epoch(1)
+    assert not same(list(plain.train), one)
+
+def test_zoom_enlarges_a_part(tmp_path):
+    "On a ramp, the steps between pixels become smaller by just the zoom, and at 1 nothing changes"
+    ramp = np.repeat(np.linspace(0, 255, 64, dtype=np.uint8)[None], 64, 0)
+    for i in range(8): Image.fromarray(np.stack([ramp]*3, -1)).save(tmp_path/f'{i}.png')
+    def slopes(zoom):
+        dls = dls_of(tmp_path, valid_pct=0, size=64, load_size=64, bs=8, zoom=zoom)
+        rgb = torch.cat([b for b in dls.train.create_batches(iter(range(8)))]).float()
+        return ((rgb[:,0,:,48] - rgb[:,0,:,16])/32).mean(1).abs()
+    full, zoomed = slopes(1.), slopes(3.)
+    assert torch.allclose(full, torch.full((8,), 255/63), atol=.05)
+    assert (zoomed < full + .05).all() and (zoomed > full/3 - .05).all() and zoomed.std() > .3
+
+def test_age_against_scipy():
+    "With the middle of each range drawn: blurred by half, contrast 0.9, grain of 1.25 units"
+    from scipy.ndimage import uniform_filter
+    class Middle:
+        def uniform(self, lo, hi, shape): return np.full(shape, (lo + hi)/2)
+        def integers(self, n): return 7
+    L = torch.rand(3, 1, 9, 8).double()*1.9 - .95
+    x = ((L + 1)/2).numpy()
+    x = (x + np.stack([uniform_filter(o[0], 3, mode='nearest')[None] for o in x]))/2
+    mean = x.mean((1, 2, 3), keepdims=True)
+    noise = torch.randn(L.shape, generator=torch.Generator().manual_seed(7)).numpy()
+    want = (x - mean)*.9 + mean + .0125*noise
+    assert np.allclose((age(L, 1., Middle()).numpy() + 1)/2, want.clip(0, 1), atol=1e-6)
+
+@pytest.mark.parametrize('kw', [dict(zoom=.5), dict(aged=1.5), dict(aged=-.1)])
+def test_wrong_chances(folder, kw):
+    with pytest.raises(ValueError, match='zoom is 1 or more and aged a share'): dls_of(folder, **kw)

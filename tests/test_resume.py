@@ -19,6 +19,7 @@ KINDS = dict(
     light=dict(pretrain_epochs=2, adversarial_epochs=2, num_workers=0, head='palette', schedule='flat_cos', pretrain_ema=.9),
     resnet18=dict(encoder='resnet18', pretrain_epochs=1, adversarial_epochs=1, num_workers=0),
     workers=dict(pretrain_epochs=1, adversarial_epochs=2, num_workers=2),
+    budget=dict(budget=6, num_workers=2, zoom=2, aged=.5, loss='l1 + 0.1*colors', pixel='chroma_l1'), # a pass and a half of each stage
     dropout=dict(net='pix2pix', pretrain_epochs=1, adversarial_epochs=1, num_workers=0, optimizer='adam', precision='fp32', ema=0))
 
 @pytest.fixture(scope='module')
@@ -34,6 +35,7 @@ def end(out):
     "All that a run has come to: the state after its last step, and its measurements"
     s = load_checkpoint(Run(out).checkpoints()[-1])
     for r in s['rows'] + s['history']: r.pop('seconds')
+    for cb in s['callbacks'].values(): cb.pop('seconds', None) # of a budget
     rows = pd.read_csv(out/'metrics.csv', dtype=str).drop(columns='seconds')
     return s, rows.to_csv(), {p.name: weights_info(p)['sha256'] for p in sorted(out.glob('*.safetensors'))}
 
@@ -76,7 +78,7 @@ def small_pix2pix():
         m.setattr(training, 'pix2pix_generator', lambda **kw: pix2pix_generator(n_features=4, levels=4, **kw))
         yield
 
-@pytest.mark.parametrize('kind,steps', [('light', (1, 3, 2)), ('workers', (3, 7)), ('dropout', (2, 9)),
+@pytest.mark.parametrize('kind,steps', [('light', (1, 3, 2)), ('workers', (3, 7)), ('budget', (5, 4)), ('dropout', (2, 9)),
     *[pytest.param(*o, marks=pytest.mark.slow) for o in (('light', (9, 4)), ('dropout', (9, 2)), ('resnet18', (2, 3)))]])
 def test_the_very_run(photos, small_pix2pix, whole, tmp_path, monkeypatch, every_step, kind, steps):
     out = tmp_path/'run'

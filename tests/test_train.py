@@ -135,3 +135,23 @@ def test_resume_trains_longer(folder, tmp_path, capsys):
     assert resume('--pretrain-epochs', '3') == 2 and 'only adversarial_epochs can grow' in capsys.readouterr().err
     assert resume('--adversarial-epochs', '1') == 2 and 'can become more than the 2' in capsys.readouterr().err
     assert (run/'generator.safetensors').read_bytes() == before
+
+def test_going_on_from_weights(folder, tmp_path):
+    "Stage 1 starts from them: without a step's worth of a rate it ends there; a head of another kind is fresh; what was cut off goes on"
+    from colorize_fastai.callbacks import Budget
+    small = dict(size=32, bs=2, num_workers=0, device='cpu', verbose=False, progress=False, adversarial_epochs=0, pretrain_epochs=1)
+    first = train(folder, tmp_path/'first', encoder='test_efficientnet', pretrained=False, channels=(8, 8, 8), **small)
+    net = load_generator(first)
+    same = load_generator(train(folder, tmp_path/'same', start=first, lr=1e-12, **small))
+    assert same.recipe == net.recipe and all(torch.allclose(p, q, atol=1e-6) for p,q in zip(net.parameters(), same.parameters(), strict=True))
+    other = load_generator(train(folder, tmp_path/'other', start=str(first), head='palette', lr=1e-12, **small))
+    assert other.recipe[1]['head'] == 'palette' and torch.allclose(other.decoder[2].mix[1][0].weight, net.decoder[2].mix[1][0].weight, atol=1e-6)
+    def cut(self):
+        if self.train_iter == 2: raise KeyboardInterrupt
+    with pytest.MonkeyPatch.context() as m, pytest.raises(KeyboardInterrupt):
+        m.setattr(Budget, 'before_batch', cut)
+        train(folder, tmp_path/'cut', start=first, budget=4, minutes=0, **small)
+    resume(tmp_path/'cut', progress=False)
+    whole = train(folder, tmp_path/'whole', start=first, budget=4, **small)
+    assert weights_info(tmp_path/'cut')['sha256'] == weights_info(whole)['sha256']
+    with pytest.raises(ValueError, match='give one'): train(folder, tmp_path/'x', start=first, generator=first, **small)
