@@ -9,7 +9,7 @@ __all__ = ['SampleGrid', 'EMA', 'ChannelsLast', 'Average', 'Checkpoints', 'SaveG
            'GameBudget']
 
 # %% ../nbs/25_callbacks.ipynb #00000003
-import time
+import re, time
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -507,10 +507,10 @@ class Meter:
     def __init__(self,
         budget: int | str, # so many steps, or so many minutes as '90m'
     ):
-        self.minutes = float(budget[:-1]) if str(budget).endswith('m') else None
-        self.steps = None if self.minutes else int(budget)
+        m = re.fullmatch(r'(\d+)|(\d*\.?\d+)m', str(budget))
+        self.steps, self.minutes = (int(m[1] or 0), float(m[2] or 0)) if m else (0, 0)
+        if not (self.steps or self.minutes): raise ValueError(f"Got budget {budget!r}, expected steps such as 2000, or minutes such as '90m'")
         self.seconds, self.since = 0., None
-        if (self.minutes or self.steps) <= 0: raise ValueError(f'A budget is more than nothing, got {budget!r}')
 
     def on(self): self.since = time.monotonic()
     def off(self): self.seconds, self.since = self.spent(), None
