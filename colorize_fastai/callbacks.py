@@ -509,7 +509,8 @@ class Meter:
     ):
         m = re.fullmatch(r'(\d+)|(\d*\.?\d+)m', str(budget))
         self.steps, self.minutes = (int(m[1] or 0), float(m[2] or 0)) if m else (0, 0)
-        if not (self.steps or self.minutes): raise ValueError(f"Got budget {budget!r}, expected steps such as 2000, or minutes such as '90m'")
+        if not (self.steps or self.minutes): raise ValueError(
+            f"Got budget {budget!r}, expected steps such as 2000, or minutes such as '90m'")
         self.seconds, self.since = 0., None
 
     def on(self): self.since = time.monotonic()
