@@ -8,7 +8,7 @@ Docs: https://colorize-fastai.github.io/colorize_fastai/cli.html.md"""
 __all__ = ['MALLOC', 'steady_malloc', 'colorize', 'colorize_train', 'colorize_evaluate', 'colorize_sweep']
 
 # %% ../nbs/28_cli.ipynb #00000003
-import gc, os, platform, sys, warnings
+import gc, glob, os, platform, sys, warnings
 from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections import Counter
 from contextlib import contextmanager
@@ -37,23 +37,61 @@ def _made_to_stay(on):
     finally:
         if on: gc.freeze(); gc.enable()
 
+# %% ../nbs/28_cli.ipynb #15b00002
+class _Lenient:
+    "A stream that cannot fail: what its encoding lacks is spelled out, and where nobody can listen nothing is said"
+    def __init__(self, stream):
+        if hasattr(stream, 'reconfigure'): stream.reconfigure(errors='backslashreplace')
+        self.stream = stream
+    def __getattr__(self, name): return getattr(self.stream, name)
+    def _try(self, f, *args):
+        try: return f(*args)
+        except (OSError, ValueError):
+            try: os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno()) # Python flushes once more at its end
+            except (OSError, ValueError, AttributeError): pass
+    def write(self, s): return self._try(self.stream.write, s)
+    def flush(self): self._try(self.stream.flush)
+
+def _begin():
+    "A command has begun, in a process of its own"
+    steady_malloc()
+    sys.stdout, sys.stderr = map(_Lenient, (sys.stdout, sys.stderr))
+
+
 # %% ../nbs/28_cli.ipynb #e2800002
 _about = 'Color black-and-white photos. Originals are never changed: the results go to a folder of their own, in full size.'
 _examples = '''
 examples:
   colorize --samples -o colorized        the photos that come along: see it work
-  colorize grandmother.jpg -o colorized  one photo
+  colorize grandmother.jpg -o colored.jpg          one photo
   colorize album/ more/*.png -o colored  folders with all they hold, and files
   colorize album/ --saturation 1.3       bolder colors
+  colorize - -o - < grey.png > color.png           from pipe to pipe, as PNG
 
-exit status: 0 all photos are there, 1 some could not be colored, 2 none could, or an argument is wrong'''
+exit status: 0 all photos are there, 1 some could not be colored, 2 none could, or an argument is wrong, 130 interrupted'''
+
+
+# %% ../nbs/28_cli.ipynb #15b00004
+def _version(p):
+    from colorize_fastai import __version__
+    p.add_argument('--version', action='version', version=f'%(prog)s (colorize_fastai) {__version__}')
+
+def _file_options(add):
+    "Options that say how results are called and written"
+    add('--suffix', default='', metavar='TEXT', help='comes behind the name of each result, such as _color')
+    add('--format', metavar='F', help='of all results: jpg, png, tif, webp or bmp (default: as the photo, or png)')
+    add('--quality', type=int, default=95, metavar='N', help='of JPEG and WebP, 1 to 100 (default: %(default)s)')
+    add('--keep-times', action='store_true', help='results are as old as their photos')
+    add('--jobs', type=int, metavar='N', help='photos in work at a time (default: one a processor, at most 8)')
+    add('--report', metavar='FILE', help='write a CSV file: what became of each photo, its size, seconds, remarks')
+
 
 # %% ../nbs/28_cli.ipynb #0000000d
 def _parser():
     p = ArgumentParser('colorize', description=_about, epilog=_examples, formatter_class=RawDescriptionHelpFormatter)
     p.add_argument('photos', nargs='*', metavar='PHOTO_OR_FOLDER', help='photos, and folders of photos (with all folders in them)')
     p.add_argument('-o', '--out', default='colorized',
-        help='folder for the results, which keep the tree of each folder given (default: %(default)s)')
+        help='folder for the results, which keep the tree of each folder given; for one photo also a file (default: %(default)s)')
     p.add_argument('--samples', action='store_true', help='color the sample photos that come along')
     p.add_argument('--weights', help='file, training run, name of packaged weights, or hf://user/repo (default: the packaged ones)')
     p.add_argument('--size', type=int,
@@ -63,7 +101,9 @@ def _parser():
     p.add_argument('--saturation', type=float, default=1.,
         help='multiplies the colors: 0 is grey, more than 1 is bolder (default: %(default)s)')
     p.add_argument('--device', help="'cpu' or 'cuda' (default: the GPU if there is one)")
+    _file_options(p.add_argument)
     p.add_argument('--overwrite', action='store_true', help='replace results of an earlier run; without it they are kept')
+    _version(p)
     return p
 
 # %% ../nbs/28_cli.ipynb #00000010
@@ -74,12 +114,14 @@ def _say(s, bar=False):
 
 # %% ../nbs/28_cli.ipynb #00000012
 def _progress(jobs, n):
-    "Show how far `jobs` have come, and why one was passed over"
+    "Show how far `jobs` have come, why one was passed over, and what was lost of another"
     for i,job in enumerate(jobs):
         if job.status == 'failed': _say(f'skipped {job.note}')
+        if job.status == 'written' and job.note: _say(f'{job.src}: {job.note}')
         _say(f"[{'#'*(30*(i+1)//n):30}] {i+1}/{n}", bar=True)
         yield job
     _say('', bar=True)
+
 
 # %% ../nbs/28_cli.ipynb #00000014
 def _summary(count, out):
@@ -90,35 +132,92 @@ def _summary(count, out):
     return ', '.join(res)
 
 # %% ../nbs/28_cli.ipynb #00000016
+def _expanded(names):
+    "`names`, with the patterns that no shell has expanded"
+    for s in names:
+        yield from (sorted(glob.glob(s, recursive=True)) if glob.has_magic(s) and not os.path.lexists(s) else []) or [s]
+
+def _format(name):
+    from colorize_fastai.photo import FORMATS
+    suffix = name and f".{name.lower().lstrip('.')}"
+    if suffix and suffix not in FORMATS: raise ValueError(f'unknown --format {name}: choose one of {" ".join(o[1:] for o in FORMATS)}')
+    return suffix
+
+def _report(path, jobs):
+    "What became of each photo, as a CSV file"
+    import csv
+    with open(path, 'w', newline='', encoding='utf-8') as f:
+        w = csv.writer(f)
+        w.writerow('photo result status width height seconds remark'.split())
+        for j in jobs:
+            info = j.info or dict.fromkeys(('width', 'height', 'seconds'), '')
+            w.writerow([j.src, j.dst or '', j.status, *info.values(), j.note])
+
+
+# %% ../nbs/28_cli.ipynb #15b00008
+def _through(args):
+    "One photo from a file or the standard input to a file or the standard output"
+    import tempfile
+    from colorize_fastai.inference import Colorizer
+    from colorize_fastai.photo import FORMATS, read_photo, save_photo
+    if len(args.photos) != 1 or args.samples: raise ValueError(
+        "'-' stands for one photo, which comes or goes through a pipe: give no others")
+    photo = read_photo(sys.stdin.buffer.read() if args.photos == ['-'] else args.photos[0])
+    rgb = Colorizer(args.weights, args.device, args.size, args.vividness)(photo.rgb, saturation=args.saturation)
+    out, end = Path(args.out), _format(args.format) or '.png'
+    if args.out != '-':
+        out = save_photo(rgb, out if out.suffix.lower() in FORMATS else out/f'stdin{args.suffix}{end}', photo, args.quality)
+        print(f'1 colorized -> {out}')
+        return 0
+    with tempfile.TemporaryDirectory() as d:
+        sys.stdout.buffer.write(save_photo(rgb, Path(d)/f'photo{end}', photo, args.quality).read_bytes())
+    sys.stdout.flush()
+    return 0
+
+
+# %% ../nbs/28_cli.ipynb #15b00006
 def _colorize(args, command):
     "Do what `args` ask for; the exit status"
     with _made_to_stay(command):
         from colorize_fastai.inference import Colorizer, colorize_files, plan_files
         from colorize_fastai.photo import sample_photos
+    if args.photos == ['-'] or args.out == '-': return _through(args)
     samples = [*sample_photos().values(), *sample_photos(grey=True).values()] if args.samples else []
-    plan = plan_files([*args.photos, *samples], args.out)
+    plan, done, count = plan_files([*_expanded(args.photos), *samples], args.out, args.suffix, _format(args.format)), [], Counter()
     colorizer = Colorizer(args.weights, args.device, args.size, args.vividness) if any(not j.status for j in plan) else None
-    count = Counter(j.status for j in _progress(colorize_files(colorizer, plan, args.overwrite, args.saturation), len(plan)))
+    jobs = colorize_files(colorizer, plan, args.overwrite, args.saturation, args.jobs, quality=args.quality, keep_times=args.keep_times)
+    try:
+        for j in _progress(jobs, len(plan)): done.append(j); count[j.status] += 1
+    except KeyboardInterrupt:
+        _say(f'colorize: stopped; {_summary(count, args.out)}; what was written is complete, the same command goes on from there')
+        return 130
+    finally:
+        if args.report: _report(args.report, done)
     print(_summary(count, args.out))
-    if not count['failed']: return 0
-    return 1 if count['written'] + count['kept'] else 2
+    return 0 if not count['failed'] else 1 if count['written'] + count['kept'] else 2
+
 
 # %% ../nbs/28_cli.ipynb #00000018
 def colorize(
     argv: list=None, # arguments; None: those of the command line
 ) -> int: # exit status
     "The command `colorize`"
-    p = _parser()
-    args, command = p.parse_intermixed_args(argv), argv is None # photos may stand before and after options
+    if command := argv is None: _begin()
+    p, argv = _parser(), sys.argv[1:] if command else argv
+    n = argv.index('--') if '--' in argv else len(argv)
+    args = p.parse_intermixed_args(argv[:n]) # photos may stand before and after options
+    args.photos += argv[n+1:] # and after -- they may begin with a dash
     if not (args.photos or args.samples): p.error('no photos given; name photos or folders, or try --samples')
-    if command: steady_malloc()
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings('ignore', module='PIL')  # its remarks on odd files; what matters is an error
             return _colorize(args, command)
     except (ValueError, OSError) as e: _say(f'colorize: {" ".join(str(e).split())}')
-    except KeyboardInterrupt: _say('colorize: stopped; what was written is complete, the same command goes on from there')
+    except KeyboardInterrupt:
+        _say('colorize: stopped before the first photo')
+        return 130
     return 2
+
 
 # %% ../nbs/28_cli.ipynb #00000020
 _train_about = '''Teach a net to color, from a folder of color photographs: it sees them in grey and learns to give the color back.
@@ -219,7 +318,9 @@ def _train_parser():
     add('--start', metavar='WEIGHTS', help='start stage 1 from these weights (a file, run, or packaged name), to go on training them')
     add('--scratch', action='store_true', help='start the encoder from noise, not from its ImageNet weights')
     _photo_options(add)
+    _version(p)
     return p
+
 
 # %% ../nbs/28_cli.ipynb #00000028
 def _check_resume(p, a):
@@ -273,10 +374,10 @@ def colorize_train(
     argv: list=None, # arguments; None: those of the command line
 ) -> int: # exit status
     "The command `colorize-train`"
+    if argv is None: _begin()
     p = _train_parser()
     a = p.parse_args(argv)
     _check_resume(p, a)
-    if argv is None: steady_malloc()
     rank = int(os.environ.get('RANK', 0)) # of several processes, those that torchrun or accelerate launch have started
     try:
         _train(a)
@@ -332,7 +433,9 @@ def _evaluate_parser():
     add('--max-photos', type=int, metavar='N', help='use at most N photos, from all over the folder')
     _result_options(add)
     add('--device', help="'cpu' or 'cuda' (default: the GPU if there is one)")
+    _version(p)
     return p
+
 
 # %% ../nbs/28_cli.ipynb #0000003a
 def _check_evaluate(a):
@@ -428,6 +531,7 @@ def colorize_evaluate(
     argv: list=None, # arguments; None: those of the command line
 ) -> int: # exit status
     "The command `colorize-evaluate`"
+    if argv is None: _begin()
     p = _evaluate_parser()
     a = p.parse_intermixed_args(argv)
     if not (a.weights or a.pred): p.error('nothing to measure: name WEIGHTS before FOLDER, or --pred DIR')
@@ -471,10 +575,11 @@ def colorize_sweep(
     argv: list=None, # arguments; None: those of the command line
 ) -> int: # exit status
     "The command `colorize-sweep`"
+    if argv is None: _begin()
     p = ArgumentParser('colorize-sweep', description=_sweep_about, formatter_class=RawDescriptionHelpFormatter)
     p.add_argument('file', metavar='FILE', help='what to try: a YAML or JSON file')
+    _version(p)
     a = p.parse_args(argv)
-    if argv is None: steady_malloc()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore') # libraries' deprecations are no user's business

@@ -9,7 +9,7 @@ __all__ = ['MAX_ASPECT', 'VIVID', 'Job', 'seen_size', 'seen_L', 'add_color', 'be
            'plan_files', 'colorize_files']
 
 # %% ../nbs/09_inference.ipynb #00000003
-import math, os, threading
+import math, os, re, threading, time
 from collections import deque, namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -24,6 +24,11 @@ from .generator import PaletteUnet
 from .machine import compute_device, keep_modes
 from .photo import FORMATS, PhotoError, photo_files, read_photo, resize_pixels, save_photo
 from .weights import load_generator, weights_info
+
+# %% ../nbs/09_inference.ipynb #15c00001
+if hasattr(os, 'register_at_fork'): # torch's threads do not live through a fork: the child would wait for them forever
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
 
 # %% ../nbs/09_inference.ipynb #00000006
 def _from_array(a):
@@ -224,19 +229,24 @@ def __call__(self:Colorizer,
     return res if batch else res[0]
 
 # %% ../nbs/09_inference.ipynb #00000023
-Job = namedtuple('Job', 'src dst status note', defaults=('', ''))
-Job.__doc__ = ("One photo: where it is, where it goes, and what became of it: '' (not yet), 'written', 'kept' (was there already) "
-               "or 'failed', with a note")
+Job = namedtuple('Job', 'src dst status note info', defaults=('', '', None))
+Job.__doc__ = ("One photo: where it is, where it goes, and what became of it: '' (not yet), 'written' (with remarks in `note`), "
+    "'kept' (was there already) or 'failed', with a note; `info` is what was measured of it (`width`, `height`, `seconds`)")
+
 
 # %% ../nbs/09_inference.ipynb #e0900012
 def _found(source, out):
     "(photo, its path below `source`) for each photo of a folder or file"
+    if re.match('[a-z]+://', str(source)): raise PhotoError(
+        f'{source}: an address, not fetched; download the photo first and name its file')
     source = Path(source)
+    if source.exists() and not source.is_file() and not source.is_dir(): return [(source, Path(source.name).with_suffix('.png'))] # a pipe
     if not os.path.isdir(source): return [(p, Path(p.name)) for p in photo_files(source)]
     fs = photo_files(source)
     if source.resolve() in out.resolve().parents: fs = [p for p in fs if out.resolve() not in p.resolve().parents]
     if not fs: raise PhotoError(f'{source}: no photo in this folder but those in {out.name}; expected photos outside of it')
     return [(p, p.relative_to(source)) for p in fs]
+
 
 # %% ../nbs/09_inference.ipynb #000000231
 def _free(dst, taken):
@@ -249,38 +259,51 @@ def _free(dst, taken):
 # %% ../nbs/09_inference.ipynb #00000024
 def plan_files(
     source: str|Path|list, # folders and files
-    out: str|Path, # folder for the results
+    out: str|Path, # folder for the results; for one photo also a file
+    suffix: str='', # comes behind each name
+    fmt: str=None, # a suffix of `FORMATS`, for all; None: the photo's own, or '.png'
 ) -> list: # of `Job`; what cannot be found is there as 'failed'
     "Which photo becomes which file"
+    sources = [source] if isinstance(source, (str, Path)) else list(source)
     out, taken, done, res = Path(out), set(), set(), []
-    if out.exists() and not out.is_dir(): raise PhotoError(f'{out}: a file, expected a folder for the results; choose another name')
-    for s in [source] if isinstance(source, (str, Path)) else source:
+    file = len(sources) == 1 and out.suffix.lower() in FORMATS and not out.is_dir() and not os.path.isdir(sources[0])
+    if not file and out.exists() and not out.is_dir(): raise PhotoError(
+        f'{out}: a file, expected a folder for the results; choose another name')
+    for s in sources:
         try: found = _found(s, out)
         except PhotoError as e: res.append(Job(Path(s), None, 'failed', str(e))); continue
         for p,rel in found:
             if p.resolve() in done: continue
             done.add(p.resolve())
-            res.append(Job(p, _free(out/(rel if rel.suffix.lower() in FORMATS else rel.with_suffix('.png')), taken)))
+            end = fmt or (rel.suffix if rel.suffix.lower() in FORMATS else '.png')
+            res.append(Job(p, out if file else _free(out/rel.with_name(f'{rel.stem}{suffix}{end}'), taken)))
     over = 'the result would overwrite an original; choose another folder for the results'
     return [j._replace(status='failed', note=f'{j.src}: {over}') if j.dst and j.dst.resolve() in done else j for j in res]
+
 
 # %% ../nbs/09_inference.ipynb #00000026
 LARGE = 2**25 # pixels, above which a photo is colored while no other large one is
 _large = threading.Lock()
 
-def _colorize_file(colorizer, overwrite, saturation, job):
-    "`job` with its `status`"
+def _one_file(colorizer, job, saturation, **save):
+    "Color and write the photo of `job`"
+    start, photo = time.monotonic(), read_photo(job.src)
+    with _large if photo.rgb.width*photo.rgb.height > LARGE else nullcontext():
+        rgb = colorizer(photo.rgb, saturation=saturation)
+    save_photo(rgb, job.dst, photo, **save)
+    info = dict(width=rgb.width, height=rgb.height, seconds=round(time.monotonic() - start, 3))
+    return job._replace(status='written', note='; '.join(photo.remarks), info=info)
+
+def _colorize_file(colorizer, overwrite, saturation, save, job):
+    "`job` with its `status`; whatever is raised for one photo is the failure of this one"
     if job.status: return job
     if job.dst.exists() and not overwrite: return job._replace(status='kept', note=f'{job.dst}: is there already')
-    try:
-        photo = read_photo(job.src)
-        with _large if photo.rgb.width*photo.rgb.height > LARGE else nullcontext():
-            rgb = colorizer(photo.rgb, saturation=saturation)
-        save_photo(rgb, job.dst, like=photo)
-        return job._replace(status='written')
-    except (ValueError, OSError, MemoryError, RuntimeError) as e:  # RuntimeError: torch is out of memory
-        note = ' '.join(str(e).split())[:300] or type(e).__name__
-        return job._replace(status='failed', note=note if isinstance(e, PhotoError) else f'{job.src}: {note}')
+    try: return _one_file(colorizer, job, saturation, **save)
+    except PhotoError as e: return job._replace(status='failed', note=str(e))
+    except Exception as e:
+        kind = '' if isinstance(e, (ValueError, OSError, RuntimeError)) else f'{type(e).__name__}: '
+        return job._replace(status='failed', note=f'{job.src}: {kind}{" ".join(str(e).split())[:300] or type(e).__name__}')
+
 
 # %% ../nbs/09_inference.ipynb #00000027
 def _in_order(f, xs, n):
@@ -302,6 +325,7 @@ def colorize_files(
     overwrite: bool=False, # replace results that are there already?
     saturation: float=1., # multiplies the colors, from 0
     num_workers: int=None, # photos in work at a time; None: one per processor, at most 8
+    **kwargs # `quality` and `keep_times` of `save_photo`
 ): # yields each `Job` with its `status`
     "Colorize files; a bad one is reported and passed over"
     _checked_saturation(saturation)
@@ -310,5 +334,5 @@ def colorize_files(
     n = min(sum(not j.status for j in plan), num_workers or min(8, num_cpus()))
     # `predict_ab` switches modes, which threads would see of each other
     if n > 1 and any(m.training for m in colorizer.net.modules()): n = 1
-    work = partial(_colorize_file, colorizer, overwrite, saturation)
+    work = partial(_colorize_file, colorizer, overwrite, saturation, kwargs)
     yield from map(work, plan) if n < 2 else _in_order(work, plan, n)

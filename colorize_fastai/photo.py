@@ -10,9 +10,9 @@ __all__ = ['READABLE', 'SUFFIXES', 'MAX_PIXELS', 'FORMATS', 'SAMPLES', 'GREY_SAM
            'resize_part', 'read_square']
 
 # %% ../nbs/01_photo.ipynb #00000003
-import importlib.util, io, math, os, threading
+import importlib.util, io, math, os, stat, threading
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np, torch, torch.nn.functional as F
 from PIL import ExifTags, Image, ImageCms
@@ -145,6 +145,7 @@ class Photo:
     alpha: Image.Image = None   # transparency ('L', 255 = opaque), None if it has none
     exif: bytes = b''           # metadata, orientation already set to upright
     path: Path = None           # where it came from, if from a file
+    remarks: list = field(default_factory=list) # what was lost on the way, a line each
 
 # %% ../nbs/01_photo.ipynb #0000001d1
 def _decode(im, min_side):
@@ -199,12 +200,27 @@ def _with_alpha(rgb, alpha, fmt):
     rgba.putalpha(alpha)
     return rgba
 
+# %% ../nbs/01_photo.ipynb #15a00001
+def _write(pixels, path, fmt, like, kw):
+    "Write `pixels`, no more open than the photo they were made from; where EXIF cannot be written, without it"
+    try:
+        with whole_file(path, sync=False) as f:
+            if like.path and os.path.isfile(like.path):
+                os.chmod(f.name, stat.S_IMODE(os.stat(f.name).st_mode) & (stat.S_IMODE(os.stat(like.path).st_mode) | 0o600))
+            pixels.save(f, fmt, **kw)
+    except Exception as e: # EXIF of other formats makes Pillow's writers raise struct.error and more
+        if 'exif' not in kw or isinstance(e, OSError) and e.errno: raise
+        _write(pixels, path, fmt, like, {k: v for k,v in kw.items() if k != 'exif'})
+        like.remarks.append(f'its EXIF cannot be written into a {fmt} file and was left out')
+
+
 # %% ../nbs/01_photo.ipynb #00000024
 def save_photo(
     rgb: Image.Image, # the picture, mode 'RGB'
     path: str|Path, # the suffix chooses the format; the folder is made if need be
     like: Photo=None, # EXIF and transparency are taken from this photo
     quality: int=95, # of JPEG and WebP, 1..100
+    keep_times: bool=False, # should the file be as old as `like`'s?
 ) -> Path: # `path`
     "Write a photo, all of it or nothing"
     path, like = Path(path), like or Photo(None)
@@ -215,12 +231,13 @@ def save_photo(
     if fmt in ('JPEG', 'WEBP'): kw['quality'] = quality
     # libtiff cannot write EXIF's sub-directories, Pillow's own writer can
     if fmt == 'TIFF' and not like.exif: kw['compression'] = 'tiff_deflate'
-    try:
-        with whole_file(path, sync=False) as f: _with_alpha(rgb, like.alpha, fmt).save(f, fmt, **kw)
+    try: _write(_with_alpha(rgb, like.alpha, fmt), path, fmt, like, kw)
     except (OSError, ValueError) as e:  # ValueError: what the format cannot hold, such as a WebP of 20,000 pixels
         raise PhotoError(
             f'{path}: cannot be written ({getattr(e, "strerror", None) or e}); check the folder, its permissions and free space') from None
+    if keep_times and like.path: os.utime(path, ns=(like.path.stat().st_atime_ns, like.path.stat().st_mtime_ns))
     return path
+
 
 # %% ../nbs/01_photo.ipynb #00000027
 def _in_folder(folder):

@@ -186,7 +186,7 @@ def stale(project):
     "Files of `project` (a copy) that cleaning the notebooks and exporting them anew changes, adds or removes"
     before = snapshot(project)
     for f in (project/'colorize_fastai').glob('*.py'):
-        if f.name != '__init__.py': f.unlink()
+        if f.name not in ('__init__.py', '__main__.py'): f.unlink()
     for cmd in ('nbdev-clean', 'nbdev-export'):
         subprocess.run([Path(sys.executable).parent/cmd], cwd=project, check=True, capture_output=True)
     after = snapshot(project)
@@ -202,7 +202,7 @@ def test_stages_are_siblings(): assert joined_stages(import_graph(lib)) == []
 def test_book_in_order(): assert out_of_order(import_graph(lib), rooms(nbs)) == []
 def test_private_stays_private(): assert private_imports(lib) == []
 def test_public_names(): assert too_many_names(lib) == []
-def test_modules_are_rooms(): assert {p.stem for p in lib.glob('*.py')} - {'__init__', '_modidx'} == set(rooms(nbs))
+def test_modules_are_rooms(): assert {p.stem for p in lib.glob('*.py')} - {'__init__', '__main__', '_modidx'} == set(rooms(nbs))
 def test_cell_length(): assert long_cells(nbs) == []
 def test_median_cell(): assert long_median(nbs) == []
 def test_line_length(): assert long_lines(nbs) == []

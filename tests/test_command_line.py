@@ -1,0 +1,147 @@
+"The command colorize as people use it: one file out, pipes, patterns, odd streams, Ctrl-C, reports; and what one file raises stays with it."
+import csv, io, os, signal, stat, subprocess, sys, time
+from pathlib import Path
+import numpy as np, pytest
+from PIL import Image, TiffImagePlugin
+from colorize_fastai.cli import colorize
+from colorize_fastai.photo import Photo, read_photo, sample_photos, save_photo
+
+@pytest.fixture(scope='module')
+def photo(tmp_path_factory):
+    f = tmp_path_factory.mktemp('photo')/'old.jpg'
+    Image.open(sample_photos(grey=True)['coins']).resize((96, 72)).save(f)
+    return f
+
+@pytest.fixture
+def small(tiny_weights): return ['--weights', str(tiny_weights), '--size', '32', '--device', 'cpu']
+
+def start(name, *args, **kw): return subprocess.Popen([Path(sys.executable).with_name(name), *map(str, args)], **kw)
+
+def test_one_photo_to_one_file(photo, small, tmp_path, capsys):
+    out = tmp_path/'deep'/'colored.png'
+    assert colorize([str(photo), '-o', str(out), *small]) == 0 and out.is_file()
+    assert colorize([str(photo), '-o', str(out), *small]) == 0 and '1 there already' in capsys.readouterr().out
+    assert colorize([str(photo), str(sample_photos(grey=True)['moon']), '-o', str(out), *small]) == 2 and 'expected a folder' in capsys.readouterr().err
+    copy = tmp_path/'mine.jpg'; copy.write_bytes(photo.read_bytes())
+    assert colorize([str(copy), '-o', str(copy), '--overwrite', *small]) == 2 and copy.read_bytes() == photo.read_bytes() # the original stays
+
+def test_pipes(photo, small, tmp_path):
+    "Standard input and output, and a named pipe; the pixels are those of the plain command"
+    data = photo.read_bytes()
+    assert colorize([str(photo), '-o', str(tmp_path/'plain.png'), *small]) == 0
+    want = (tmp_path/'plain.png').read_bytes()
+    def run(*args): return subprocess.run([Path(sys.executable).with_name('colorize'), *map(str, args), *small], input=data, capture_output=True)
+    r = run('-', '-o', '-'); assert r.returncode == 0 and r.stdout == want and not r.stderr
+    r = run('-', '-o', tmp_path/'folder'); assert r.returncode == 0 and (tmp_path/'folder'/'stdin.png').read_bytes() == want, r.stderr
+    r = run('-', '-o', tmp_path/'named.png'); assert r.returncode == 0 and (tmp_path/'named.png').read_bytes() == want
+    r = run(photo, '-o', '-', '--format', 'jpg'); assert r.returncode == 0 and Image.open(io.BytesIO(r.stdout)).format == 'JPEG'
+    r = run('-', photo, '-o', '-'); assert r.returncode == 2 and b'one photo' in r.stderr
+    r = subprocess.run(['bash', '-c', f'cat {photo} | {Path(sys.executable).with_name("colorize")} /dev/stdin -o {tmp_path}/dev {" ".join(small)}'], capture_output=True)
+    assert r.returncode == 0 and (tmp_path/'dev'/'stdin.png').read_bytes() == want, r.stderr
+    r = subprocess.run([Path(sys.executable).with_name('colorize'), '-', '-o', '-', *small], input=b'no photo', capture_output=True)
+    assert r.returncode == 2 and not r.stdout and len(r.stderr.splitlines()) == 1
+
+def test_patterns_addresses_and_dashes(photo, small, tmp_path, monkeypatch, capsys):
+    for n in ('a.jpg', 'b.jpg', '-dash.jpg', 'odd[1].jpg', 'odd1.jpg'): (tmp_path/n).write_bytes(photo.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    assert colorize(['[ab].jpg', '-o', 'one', *small]) == 0 and sorted(os.listdir('one')) == ['a.jpg', 'b.jpg']
+    assert colorize(['odd[1].jpg', '-o', 'two', *small]) == 0 and os.listdir('two') == ['odd[1].jpg'] # a file of this name is no pattern
+    assert colorize(['-o', 'three', *small, '--', '-dash.jpg']) == 0 and os.listdir('three') == ['-dash.jpg']
+    assert colorize(['*.tif', '-o', 'four', *small]) == 2 and '*.tif' in capsys.readouterr().err
+    assert colorize(['https://example.org/a.jpg', '-o', 'five', *small]) == 2
+    err = capsys.readouterr().err; assert 'https://example.org/a.jpg: an address' in err and 'download' in err
+
+def test_names_formats_reports(photo, small, tmp_path, capsys):
+    (tmp_path/'in').mkdir()
+    for n in ('a.jpg', 'b.png'): read_photo(photo).rgb.save(tmp_path/'in'/n)
+    (tmp_path/'in'/'bad.jpg').write_bytes(b'\xff\xd8\xff')
+    assert colorize([str(tmp_path/'in'), '-o', str(tmp_path/'out'), '--suffix', '_color', '--format', 'JPG', '--quality', '20', '--jobs', '1', '--report', str(tmp_path/'r.csv'), *small]) == 1
+    assert sorted(os.listdir(tmp_path/'out')) == ['a_color.jpg', 'b_color.jpg']
+    rows = list(csv.DictReader((tmp_path/'r.csv').open(encoding='utf-8')))
+    assert [(Path(r['photo']).name, r['status'], r['width'], r['height']) for r in rows] == [('a.jpg', 'written', '96', '72'), ('b.png', 'written', '96', '72'), ('bad.jpg', 'failed', '', '')]
+    assert all(float(r['seconds']) > 0 for r in rows[:2]) and 'damaged' in rows[2]['remark']
+    assert colorize([str(photo), '-o', str(tmp_path/'x'), '--format', 'heic', *small]) == 2 and 'choose one of jpg' in capsys.readouterr().err
+
+@pytest.mark.skipif(os.name != 'posix', reason='file modes')
+def test_times_and_modes(photo, small, tmp_path):
+    f = tmp_path/'private.jpg'; f.write_bytes(photo.read_bytes()); f.chmod(0o600); os.utime(f, (10**9, 10**9))
+    open_ = tmp_path/'open.jpg'; open_.write_bytes(photo.read_bytes()); open_.chmod(0o666)
+    assert colorize([str(f), str(open_), '-o', str(tmp_path/'out'), '--keep-times', *small]) == 0
+    st = (tmp_path/'out'/'private.jpg').stat()
+    assert stat.S_IMODE(st.st_mode) == 0o600 and st.st_mtime == 10**9
+    mask = os.umask(0); os.umask(mask)
+    assert stat.S_IMODE((tmp_path/'out'/'open.jpg').stat().st_mode) == 0o666 & ~mask # as any new file
+    assert colorize([str(f), '-o', str(tmp_path/'now'), *small]) == 0 and (tmp_path/'now'/'private.jpg').stat().st_mtime > time.time() - 1000
+
+def test_whatever_one_file_raises_stays_with_it(photo, small, tmp_path, monkeypatch, capsys):
+    from colorize_fastai import inference
+    real = inference.read_photo
+    def read(src, *args):
+        if isinstance(src, Path) and src.name == 'b.jpg': raise KeyError('odd')
+        return real(src, *args)
+    monkeypatch.setattr(inference, 'read_photo', read)
+    (tmp_path/'in').mkdir()
+    for n in 'abc': (tmp_path/'in'/f'{n}.jpg').write_bytes(photo.read_bytes())
+    assert colorize([str(tmp_path/'in'), '-o', str(tmp_path/'out'), *small]) == 1
+    out, err = capsys.readouterr()
+    assert '2 colorized' in out and '1 skipped' in out and "b.jpg: KeyError: 'odd'" in err and sorted(os.listdir(tmp_path/'out')) == ['a.jpg', 'c.jpg']
+
+def test_metadata_that_cannot_be_written(small, tmp_path, capsys):
+    "A BigTIFF with EXIF, which Pillow can read and not write: the picture comes out, and a line says what is missing"
+    f = tmp_path/'big.tif'
+    ifd = TiffImagePlugin.ImageFileDirectory_v2(); ifd[270] = 'a caption'
+    Image.new('L', (40, 30), 99).save(f, big_tiff=True, tiffinfo=ifd)
+    photo = read_photo(f)
+    assert Image.open(f).tag_v2._bigtiff and photo.exif
+    photo.exif = b'Exif\0\0' + photo.exif[:9] + b'\xff'*70_000 # and what no JPEG can hold
+    save_photo(photo.rgb, tmp_path/'x.jpg', photo)
+    assert Image.open(tmp_path/'x.jpg').size == (40, 30) and len(photo.remarks) == 1 and 'left out' in photo.remarks[0]
+    assert colorize([str(f), '-o', str(tmp_path/'out'), *small]) == 0
+    assert Image.open(tmp_path/'out'/'big.tif').size == (40, 30)
+
+@pytest.mark.parametrize('name,args', [('colorize', ['--help']), ('colorize-evaluate', ['--help']), ('colorize-train', ['--help']), ('colorize-sweep', ['--help'])])
+def test_output_in_a_windows_code_page(name, args):
+    r = subprocess.run([Path(sys.executable).with_name(name), *args], env={**os.environ, 'PYTHONIOENCODING': 'cp1252'}, capture_output=True)
+    assert r.returncode == 0 and not r.stderr and len(r.stdout) > 500
+
+def test_nobody_listens(photo, small, tmp_path):
+    "Closed pipes and full disks for what is said: the photos are there, and the exit status says so"
+    for i,(out, err) in enumerate([('/dev/full', '/dev/null'), ('/dev/full', '/dev/full')]):
+        if not Path(out).exists(): pytest.skip('no /dev/full')
+        with open(out, 'w') as o, open(err, 'w') as e: assert start('colorize', photo, '-o', tmp_path/str(i), *small, stdout=o, stderr=e).wait(60) == 0
+        assert (tmp_path/str(i)/'old.jpg').exists()
+    r, w = os.pipe(); os.close(r)
+    p = start('colorize', photo, '-o', tmp_path/'pipe', *small, stdout=w, stderr=subprocess.PIPE); os.close(w)
+    assert p.communicate(timeout=60)[1] == b'' and p.returncode == 0 and (tmp_path/'pipe'/'old.jpg').exists()
+
+def test_interrupted(photo, small, tmp_path):
+    "130, with what was written; the same command finishes"
+    (tmp_path/'in').mkdir()
+    for i in range(400): os.link(photo, tmp_path/'in'/f'{i:03}.jpg') if not i else (tmp_path/'in'/f'{i:03}.jpg').write_bytes(photo.read_bytes())
+    p = start('colorize', tmp_path/'in', '-o', tmp_path/'out', '--jobs', 1, *small, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while p.poll() is None and not list((tmp_path/'out').glob('*.jpg') if (tmp_path/'out').exists() else ()): pass
+    p.send_signal(signal.SIGINT)
+    out, err = p.communicate(timeout=60)
+    written = len(list((tmp_path/'out').glob('*.jpg')))
+    assert p.returncode == 130 and 'Traceback' not in err and 'stopped' in err and 'colorized ->' in err and 0 < written < 400
+    for f in (tmp_path/'out').iterdir(): Image.open(f).load()
+    assert not list((tmp_path/'out').glob('.*'))
+
+def test_versions(command):
+    from colorize_fastai import __version__
+    for name in ('colorize', 'colorize-train', 'colorize-evaluate', 'colorize-sweep'): assert __version__ in command(name, '--version').stdout
+    r = subprocess.run([sys.executable, '-m', 'colorize_fastai', '--version'], capture_output=True, text=True)
+    assert r.stdout.startswith('colorize ') and __version__ in r.stdout
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork here')
+def test_after_a_fork(photo, tiny_weights, tmp_path):
+    "A server that loads the weights and then forks: the child colors, too"
+    code = '''import os, sys
+from colorize_fastai import Colorizer
+c = Colorizer(sys.argv[1], 'cpu', 256)
+first = c(sys.argv[2])
+pid = os.fork()
+if not pid: os._exit(0 if c(sys.argv[2]).tobytes() == first.tobytes() else 3)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))'''
+    r = subprocess.run([sys.executable, '-W', 'ignore', '-c', code, tiny_weights, photo], timeout=100, env={**os.environ, 'OMP_NUM_THREADS': '2'})
+    assert r.returncode == 0
