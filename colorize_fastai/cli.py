@@ -124,12 +124,20 @@ def _progress(jobs, n):
 
 
 # %% ../nbs/28_cli.ipynb #00000014
+def _left_out(others):
+    "How many files that are no photos by their names, and of which kind, in words"
+    kinds = Counter(Path(j.src).suffix.lower() or 'no suffix' for j in others)
+    images = sum(j.note != '' for j in others)
+    more = f'; images among them: {images}, which can be named outright, or renamed' if images else ''
+    return f"{len(others)} other file{'s'*(len(others) > 1)} left out: {', '.join(f'{k} {n}' for k,n in kinds.most_common(6))}{more}"
+
 def _summary(count, out):
     "What happened, in a line"
     res = [f"{count['written']} colorized -> {out}"]
     if count['kept']: res.append(f"{count['kept']} there already (--overwrite replaces them)")
     if count['failed']: res.append(f"{count['failed']} skipped")
     return ', '.join(res)
+
 
 # %% ../nbs/28_cli.ipynb #00000016
 def _expanded(names):
@@ -194,7 +202,10 @@ def _colorize(args, command):
     finally:
         if args.report: _report(args.report, done)
     print(_summary(count, args.out))
-    return 0 if not count['failed'] else 1 if count['written'] + count['kept'] else 2
+    others = [j for j in plan if j.status == 'other']
+    if others: _say(_left_out(others))
+    if not (count['failed'] or any(j.note for j in others)): return 0
+    return 1 if count['written'] + count['kept'] else 2
 
 
 # %% ../nbs/28_cli.ipynb #00000018

@@ -22,7 +22,7 @@ from torch import nn
 from .color import L_ab_to_bytes, to_L_ab
 from .generator import PaletteUnet
 from .machine import compute_device, keep_modes
-from .photo import FORMATS, PhotoError, photo_files, read_photo, resize_pixels, save_photo
+from .photo import FORMATS, PhotoError, is_image, look_through, photo_files, read_photo, resize_pixels, save_photo
 from .weights import load_generator, weights_info
 
 # %% ../nbs/09_inference.ipynb #15c00001
@@ -231,21 +231,30 @@ def __call__(self:Colorizer,
 # %% ../nbs/09_inference.ipynb #00000023
 Job = namedtuple('Job', 'src dst status note info', defaults=('', '', None))
 Job.__doc__ = ("One photo: where it is, where it goes, and what became of it: '' (not yet), 'written' (with remarks in `note`), "
-    "'kept' (was there already) or 'failed', with a note; `info` is what was measured of it (`width`, `height`, `seconds`)")
+    "'kept' (was there already), 'failed', with a note, or 'other' (no photo by its name; the note says if it is an image); "
+    "`info` is what was measured of it (`width`, `height`, `seconds`)")
 
 
 # %% ../nbs/09_inference.ipynb #e0900012
+def _in_tree(source, out):
+    "(photo, its path below `source`) for each photo of a folder, and a `Job` for all else that lies there"
+    found, inside = look_through(source), source.resolve() in out.resolve().parents
+    fs, others = ([p for p in o if not inside or out.resolve() not in p.resolve().parents] for o in (found.photos, found.others))
+    jobs = [Job(p, None, 'failed', f'{p}: cannot be opened ({why})') for p,why in found.unreadable]
+    jobs += [Job(p, None, 'other', 'an image' if is_image(p) else '') for p in others]
+    if found.photos and not fs: raise PhotoError(
+        f'{source}: no photo in this folder but those in {out.name}; expected photos outside of it')
+    if not fs and not jobs: photo_files(source) # says so
+    return [(p, p.relative_to(source)) for p in fs], jobs
+
 def _found(source, out):
-    "(photo, its path below `source`) for each photo of a folder or file"
+    "(photo, its path below `source`) for each photo of a folder or file, and a `Job` for all else that lies there"
     if re.match('[a-z]+://', str(source)): raise PhotoError(
         f'{source}: an address, not fetched; download the photo first and name its file')
     source = Path(source)
-    if source.exists() and not source.is_file() and not source.is_dir(): return [(source, Path(source.name).with_suffix('.png'))] # a pipe
-    if not os.path.isdir(source): return [(p, Path(p.name)) for p in photo_files(source)]
-    fs = photo_files(source)
-    if source.resolve() in out.resolve().parents: fs = [p for p in fs if out.resolve() not in p.resolve().parents]
-    if not fs: raise PhotoError(f'{source}: no photo in this folder but those in {out.name}; expected photos outside of it')
-    return [(p, p.relative_to(source)) for p in fs]
+    if os.path.isdir(source): return _in_tree(source, out)
+    if source.exists() and not source.is_file(): return [(source, Path(source.name).with_suffix('.png'))], [] # a pipe
+    return [(p, Path(p.name)) for p in photo_files(source)], []
 
 
 # %% ../nbs/09_inference.ipynb #000000231
@@ -270,8 +279,9 @@ def plan_files(
     if not file and out.exists() and not out.is_dir(): raise PhotoError(
         f'{out}: a file, expected a folder for the results; choose another name')
     for s in sources:
-        try: found = _found(s, out)
+        try: found, others = _found(s, out)
         except PhotoError as e: res.append(Job(Path(s), None, 'failed', str(e))); continue
+        res += others
         for p,rel in found:
             if p.resolve() in done: continue
             done.add(p.resolve())

@@ -6,14 +6,16 @@ Docs: https://colorize-fastai.github.io/colorize_fastai/photo.html.md"""
 
 # %% auto #0
 __all__ = ['READABLE', 'SUFFIXES', 'MAX_PIXELS', 'FORMATS', 'SAMPLES', 'GREY_SAMPLES', 'resizes', 'PhotoError', 'Photo',
-           'read_photo', 'read_rgb', 'save_photo', 'photo_files', 'sample_photos', 'read_pixels', 'resize_pixels',
-           'resize_part', 'read_square']
+           'read_photo', 'read_rgb', 'save_photo', 'look_through', 'photo_files', 'sample_photos', 'read_pixels',
+           'resize_pixels', 'resize_part', 'read_square']
 
 # %% ../nbs/01_photo.ipynb #00000003
-import importlib.util, io, math, os, stat, threading
+import importlib.util, io, math, os, stat, threading, warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 import numpy as np, torch, torch.nn.functional as F
 from PIL import ExifTags, Image, ImageCms
 from torch import Tensor
@@ -22,8 +24,8 @@ try: import simplejpeg
 except ImportError: simplejpeg = None
 
 # %% ../nbs/01_photo.ipynb #00000006
-READABLE = 'JPEG PNG TIFF WEBP GIF BMP PPM JPEG2000 AVIF'.split()
-SUFFIXES = '.jpg .jpeg .jpe .jfif .png .tif .tiff .webp .gif .bmp .ppm .pgm .pbm .jp2 .avif'.split()
+READABLE = 'JPEG PNG TIFF WEBP GIF BMP PPM JPEG2000 AVIF HEIF'.split()
+SUFFIXES = '.jpg .jpeg .jpe .jfif .png .tif .tiff .webp .gif .bmp .ppm .pgm .pbm .jp2 .avif .heic .heif'.split()
 MAX_PIXELS = 300_000_000
 
 class PhotoError(ValueError): "A file that cannot be used as a photo: the message is one line, why and what to do"
@@ -48,7 +50,8 @@ def _what_is(head):
         if head.startswith(k): return f'a {v} file, but damaged or cut short'
     if not head: return 'an empty file'
     if head[4:12] in (b'ftypavif', b'ftypavis'): return 'an AVIF file, but damaged or cut short'
-    if head[4:8] == b'ftyp': return f"a {head[8:12].decode('ascii', 'replace').strip().upper()} file (HEIC or video)"
+    if head[4:8] == b'ftyp': return f"a {head[8:12].decode('ascii', 'replace').strip().upper()} file: a video, or a damaged HEIC photo"
+    if head[:2] == b'\xff\x0a' or head[4:8] == b'JXL ': return 'a JPEG XL file'
     if head.lstrip()[:1] == b'<': return 'a web page or other text, whatever its name says'
     if head[:4] == b'%PDF': return 'a PDF document'
     return f'a file that starts with {head[:8]!r}'
@@ -70,10 +73,18 @@ def _bytes_of(src):
         f'{src}: cannot be opened ({getattr(e, "strerror", None) or e}); check the path and its permissions') from None
 
 # %% ../nbs/01_photo.ipynb #0000000f
+@cache
+def _learn_heif():
+    "Have Pillow read HEIC: only when there is one, since it takes a moment"
+    import pillow_heif
+    pillow_heif.register_heif_opener()
+
 def _open(src, file):
     "The header of `file`, with its size checked"
-    try:
-        with _own_limit(): im = Image.open(file, formats=[*READABLE, 'MPO'])  # MPO: a JPEG with a second one behind it
+    if file.read(12)[4:8] == b'ftyp': _learn_heif()
+    file.seek(0)
+    try: # MPO: a JPEG with a second one behind it
+        with _own_limit(): im = Image.open(file, formats=[f for f in (*READABLE, 'MPO') if f != 'HEIF' or f in Image.OPEN])
     except Exception:  # damaged headers make Pillow's readers raise almost anything
         file.seek(0)
         what = _what_is(file.read(16))
@@ -240,12 +251,45 @@ def save_photo(
 
 
 # %% ../nbs/01_photo.ipynb #00000027
+def look_through(
+    folder: str|Path, # with everything under it; links are followed, each folder is seen once
+): # `photos`, `others` (files whose suffix is that of no photo), `unreadable` (folder or broken link, why)
+    "All that there is in a folder, but for what is hidden"
+    res, seen = SimpleNamespace(photos=[], others=[], unreadable=[]), set()
+    def unreadable(e): res.unreadable.append((Path(e.filename), e.strerror or str(e)))
+    for d,dirs,files in os.walk(folder, onerror=unreadable, followlinks=True):
+        if (real := os.path.realpath(d)) in seen: dirs.clear(); continue
+        seen.add(real)
+        dirs[:] = sorted(o for o in dirs if not o.startswith('.'))
+        for p in (Path(d, o) for o in sorted(files) if not o.startswith('.')):
+            if p.suffix.lower() not in SUFFIXES: res.others.append(p)
+            elif os.path.isfile(p): res.photos.append(p)
+            elif os.path.islink(p): res.unreadable.append((p, 'a link to nothing'))
+    res.photos.sort()
+    return res
+
 def _in_folder(folder):
     "The photos under `folder`"
-    fs = [p for p in folder.rglob('*') if p.suffix.lower() in SUFFIXES and not any(o.startswith('.') for o in p.relative_to(folder).parts)]
-    fs = [p for p in fs if os.path.isfile(p)]
-    if not fs: raise PhotoError(f'{folder}: no photo in this folder; expected files ending in {" ".join(SUFFIXES)}')
-    return fs
+    found = look_through(folder)
+    bad = '; '.join(f'{p}: cannot be opened ({why})' for p,why in found.unreadable[:5])
+    if not found.photos: raise PhotoError(
+        bad or f'{folder}: no photo in this folder; expected files ending in {" ".join(SUFFIXES)}')
+    if bad: warnings.warn(f'left out: {bad}')
+    return found.photos
+
+
+# %% ../nbs/01_photo.ipynb #f1000001
+RAW = '.cr2 .cr3 .nef .arw .dng .raf .orf .rw2 .pef .srw .x3f'.split() # what cameras keep before it becomes a photo
+
+def is_image(path):
+    "Does the file at `path` look like a picture, though its suffix is none of `SUFFIXES`?"
+    if path.suffix.lower() in RAW: return True
+    try:
+        with open(path, 'rb') as f: head = f.read(16)
+    except OSError: return False
+    if head[:4] == b'RIFF': return head[8:12] == b'WEBP'
+    return head.startswith(tuple(MAGIC)) or 'JPEG XL' in _what_is(head) or head[8:12] in (b'heic', b'avif', b'mif1')
+
 
 # %% ../nbs/01_photo.ipynb #000000271
 def photo_files(

@@ -1,5 +1,5 @@
 "The command colorize as people use it: one file out, pipes, patterns, odd streams, Ctrl-C, reports; and what one file raises stays with it."
-import csv, io, os, signal, stat, subprocess, sys, time
+import csv, io, os, shutil, signal, stat, subprocess, sys, tempfile, time
 from pathlib import Path
 import numpy as np, pytest
 from PIL import Image, TiffImagePlugin
@@ -145,3 +145,46 @@ if not pid: os._exit(0 if c(sys.argv[2]).tobytes() == first.tobytes() else 3)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))'''
     r = subprocess.run([sys.executable, '-W', 'ignore', '-c', code, tiny_weights, photo], timeout=100, env={**os.environ, 'OMP_NUM_THREADS': '2'})
     assert r.returncode == 0
+
+def test_everything_in_a_folder_is_accounted_for(photo, small, tmp_path, capsys):
+    "HEIC and AVIF are read; what is passed over is counted by kind, and images among it are a status of 1; unreadable folders and broken links are named"
+    import pillow_heif
+    d = tmp_path/'album'; (d/'sub').mkdir(parents=True)
+    rgb = read_photo(photo).rgb
+    rgb.save(d/'a.jpg'); rgb.save(d/'b.avif'); pillow_heif.from_pillow(rgb).save(d/'c.heic'); rgb.save(d/'sub'/'d.jpg')
+    (d/'notes.txt').write_text('x'); (d/'Thumbs.db').write_bytes(b'\0'*9)
+    def run(): status = colorize([str(d), '-o', str(tmp_path/'out'), '--overwrite', *small]); return status, *capsys.readouterr()
+    status, out, err = run()
+    assert status == 0 and '4 colorized' in out and '2 other files left out: .db 1, .txt 1' in ' '.join(sorted(err.split('\n'))), err
+    assert sorted(p.relative_to(tmp_path/'out').as_posix() for p in (tmp_path/'out').rglob('*.*')) == ['a.jpg', 'b.png', 'c.png', 'sub/d.jpg']
+    rgb.save(d/'nameless', 'JPEG'); (d/'raw.CR2').write_bytes(b'II*\0')
+    status, out, err = run()
+    assert status == 1 and '4 other files left out' in err and 'images among them: 2' in err
+    assert colorize([str(d/'nameless'), '-o', str(tmp_path/'one'), *small]) == 0 and (tmp_path/'one'/'nameless.png').exists() # named outright, it is read
+    capsys.readouterr()
+    if os.name == 'posix':
+        for o in ('nameless', 'raw.CR2'): (d/o).unlink()
+        os.symlink(d/'nothing.jpg', d/'gone.jpg'); os.symlink(d, d/'sub'/'loop')
+        status, out, err = run()
+        assert status == 1 and '4 colorized' in out and 'gone.jpg: cannot be opened (a link to nothing)' in err
+
+@pytest.mark.skipif(os.name != 'posix' or os.geteuid() != 0, reason='needs another user')
+def test_unreadable_folders(photo):
+    "Another user may not open one of two folders: it is named with the reason, and the other is looked through; alone, the reason is the true one"
+    tmp_path = Path(tempfile.mkdtemp(dir='/tmp')) # pytest's own folders are closed to others
+    for n in 'ab': (tmp_path/n).mkdir(); (tmp_path/n/'p.jpg').write_bytes(photo.read_bytes())
+    tmp_path.chmod(0o755); (tmp_path/'b').chmod(0)
+    from colorize_fastai.photo import look_through, photo_files
+    if os.fork() == 0:
+        ok = False
+        try:
+            os.setgroups([]); os.setgid(65534); os.setuid(65534)
+            found = look_through(tmp_path)
+            ok = [p.name for p in found.photos] == ['p.jpg'] and [(p.name, why) for p,why in found.unreadable] == [('b', 'Permission denied')]
+            try: photo_files(tmp_path/'b')
+            except ValueError as e: ok = ok and 'cannot be opened (Permission denied)' in str(e)
+            else: ok = False
+        finally: os._exit(0 if ok else 1)
+    status = os.waitstatus_to_exitcode(os.wait()[1])
+    (tmp_path/'b').chmod(0o755); shutil.rmtree(tmp_path)
+    assert status == 0
