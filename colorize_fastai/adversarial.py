@@ -24,7 +24,7 @@ from .losses import PixelLoss, gan_loss
 from .machine import (Diverged, accelerate_names, accelerator, all_finite, average_statistics, averaged, check_micro_bs,
     choose_precision, data_parallel, fitting_bs, gathered, keep_modes, keep_rng, match_layout, no_trace, out_of_memory_error, rank,
     rng_state, run_in_memory, set_rng_state, unsynced, world_size)
-from .metrics import scores
+from .metrics import color_ratio, scores
 
 # %% ../nbs/08_adversarial.ipynb #00000009
 @contextmanager
@@ -142,7 +142,7 @@ def _means(n, sums):
     all_ = gathered((n, {k: v.item() for k,v in sums.items()})) # a process may have had no photo in the last batch, or none at all
     n, sums = sum(n for n,_ in all_), {k: sum(s.get(k, 0.) for _,s in all_) for k in all_[0][1]}
     if not n: return {}
-    ratio = sums.pop('colorfulness')/sums.pop('colorfulness_true')
+    ratio = color_ratio(sums.pop('colorfulness'), sums.pop('colorfulness_true'), n)
     return {**{k: v/n for k,v in sums.items()}, 'color_ratio': ratio}
 
 # %% ../nbs/08_adversarial.ipynb #0000001e

@@ -368,6 +368,16 @@ def find_photos(
     return files, Path(root), None
 
 # %% ../nbs/02_data.ipynb #0000003e
+NO_COLOR = 1. # colorfulness under which a photo is grey: the noise of a JPEG has less
+
+def _say_grey(grey, n):
+    "Say how many of the `n` photos that are used are grey, and which; refuse them if they are all"
+    if not grey: return
+    text = f"{len(grey)} of {n} photos are grey ({', '.join(f.name for f in grey[:3])}{', …' if len(grey) > 3 else ''})"
+    if len(grey) == n: raise PhotoError(f'{text}: they have no color to learn; give a folder of color photographs')
+    print(f'{text}: they teach the net to leave photos grey; '
+        f'min_colorfulness={NO_COLOR:g} (--min-colorfulness {NO_COLOR:g}) leaves them out')
+
 def _usable(files, root, min_colorfulness, num_workers, cache):
     "The files that can be read and are colorful enough; says what was left out"
     df = scan_photos(files, num_workers, cache)
@@ -378,7 +388,9 @@ def _usable(files, root, min_colorfulness, num_workers, cache):
     keep = [f for f,e,d in zip(files, df.error != '', df.colorfulness < min_colorfulness) if not (e or d)]
     if not keep: raise PhotoError(f'No usable photo among {len(files)} files ({len(bad)} unreadable, {len(dull)} under the colorfulness of '
                                   f'{min_colorfulness}): give a folder of color photographs, or lower min_colorfulness')
+    _say_grey([f for f,e,c in zip(files, df.error != '', df.colorfulness) if not e and min_colorfulness <= c < NO_COLOR], len(keep))
     return keep
+
 
 # %% ../nbs/02_data.ipynb #00000040
 def files_of(

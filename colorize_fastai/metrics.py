@@ -114,6 +114,16 @@ def scores(
     return dict(psnr=psnr(pred, true).clamp(max=100), ssim=ssim(pred, true), delta_e=de,
                 colorfulness=colorfulness(pred), colorfulness_true=colorfulness(true))
 
+# %% ../nbs/05_metrics.ipynb #a5000001
+def color_ratio(
+    colorfulness: float, # sum over the pictures
+    true: float, # over their photos
+    n: int, # of them
+) -> float: # nan where the photos are grey, and anything is infinitely more colorful
+    "How colorful pictures are beside their photos"
+    return colorfulness/true if true >= .1*n else math.nan
+
+
 # %% ../nbs/05_metrics.ipynb #e5000002
 VIVID_CHROMA, STRONG_EDGE = 25., 15. # in units of L*a*b*
 
@@ -150,7 +160,8 @@ class _Sums:
         self.n,sums = sum(n for n,_ in states),[o for _,o in states]
         self.sums = {k: torch.tensor(sum(o.get(k, 0.) for o in sums)) for k in {k for o in sums for k in o}}
     def value(self, name, over=None):
-        if self.n: return (self.sums[name]/(self.sums[over] if over else self.n)).item()
+        if not self.n: return None
+        return color_ratio(self.sums[name].item(), self.sums[over].item(), self.n) if over else (self.sums[name]/self.n).item()
 
 # %% ../nbs/05_metrics.ipynb #00000018
 @cache

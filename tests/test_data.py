@@ -334,7 +334,7 @@ def test_zoom_and_age_are_repeatable(folder):
 def test_zoom_enlarges_a_part(tmp_path):
     "On a ramp, the steps between pixels become smaller by just the zoom, and at 1 nothing changes"
     ramp = np.repeat(np.linspace(0, 255, 64, dtype=np.uint8)[None], 64, 0)
-    for i in range(8): Image.fromarray(np.stack([ramp]*3, -1)).save(tmp_path/f'{i}.png')
+    for i in range(8): Image.fromarray(np.stack([ramp, ramp//2, ramp//3], -1)).save(tmp_path/f'{i}.png')
     def slopes(zoom):
         dls = dls_of(tmp_path, valid_pct=0, size=64, load_size=64, bs=8, zoom=zoom)
         rgb = torch.cat([b for b in dls.train.create_batches(iter(range(8)))]).float()
@@ -360,3 +360,15 @@ def test_age_against_scipy():
 @pytest.mark.parametrize('kw', [dict(zoom=.5), dict(aged=1.5), dict(aged=-.1)])
 def test_wrong_chances(folder, kw):
     with pytest.raises(ValueError, match='zoom is 1 or more and aged a share'): dls_of(folder, **kw)
+
+def test_grey_photos_to_train_on(tmp_path, capsys):
+    "Some are named and counted, or left out if that is asked for; a folder of nothing else is refused before anything is trained"
+    for i in range(4): Image.fromarray(np.random.default_rng(i).integers(0, 256, (40, 40), np.uint8)).save(tmp_path/f'g{i}.jpg')
+    with pytest.raises(PhotoError, match=r'4 of 4 photos are grey \(g0.jpg, g1.jpg, g2.jpg, …\): they have no color to learn'): dls_of(tmp_path)
+    for i in range(6): read_rgb(sample_photos()['coffee']).crop((50*i, 0, 50*i + 100, 100)).save(tmp_path/f'c{i}.jpg')
+    capsys.readouterr()
+    dls = dls_of(tmp_path, verbose=True)
+    out = capsys.readouterr().out
+    assert '4 of 10 photos are grey (g0.jpg, g1.jpg, g2.jpg, …)' in out and '--min-colorfulness 1' in out and len(dls.train_ds) + len(dls.valid_ds) == 10
+    dls = dls_of(tmp_path, min_colorfulness=1)
+    assert len(dls.train_ds) + len(dls.valid_ds) == 6 and 'are grey' not in capsys.readouterr().out

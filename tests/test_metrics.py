@@ -298,3 +298,12 @@ def test_grey_is_dull_and_has_no_edges():
     true = torch.cat([torch.rand(1, 1, 9, 9)*100, torch.randn(1, 2, 9, 9)*40], 1)
     got = region_scores(torch.cat([true[:,:1], 0*true[:,1:]], 1), true)
     assert got['vivid_chroma'] == 0 and got['edge_share'] == 0 and got['vivid_chroma_true'] > 25
+
+def test_no_ratio_to_grey_photos():
+    "Beside photos without color, anything would be a hundred thousand times as colorful"
+    from types import SimpleNamespace
+    ratio = train_metrics()[-1]
+    ratio.reset()
+    L = torch.rand(2, 1, 16, 16)*2 - 1
+    ratio.accumulate(SimpleNamespace(iter=0, xb=(L,), pred=torch.randn(2, 2, 16, 16)*.1, yb=(torch.zeros(2, 2, 16, 16),)))
+    assert np.isnan(ratio.value)
