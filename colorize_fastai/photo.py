@@ -81,8 +81,9 @@ def _learn_heif():
 
 def _open(src, file):
     "The header of `file`, with its size checked"
-    if file.read(12)[4:8] == b'ftyp': _learn_heif()
+    head = file.read(12)
     file.seek(0)
+    if head[4:8] == b'ftyp' and head[8:11] != b'avi': _learn_heif() # Pillow reads AVIF itself
     try: # MPO: a JPEG with a second one behind it
         with _own_limit(): im = Image.open(file, formats=[f for f in (*READABLE, 'MPO') if f != 'HEIF' or f in Image.OPEN])
     except Exception:  # damaged headers make Pillow's readers raise almost anything
