@@ -67,10 +67,13 @@ def _bytes_of(src):
     if isinstance(src, bytes): return io.BytesIO(src)
     if not isinstance(src, (str, Path)): raise TypeError(f'expected a path, bytes or a PIL image, got {type(src).__name__}')
     if os.path.isdir(src): raise PhotoError(f'{src}: a folder, expected one photo; photo_files lists the photos in a folder')
-    try: return open(src, 'rb')
+    try: file = open(src, 'rb')
     except FileNotFoundError: raise PhotoError(f'{src}: no such file, expected a photo; check the path') from None
     except (OSError, ValueError) as e: raise PhotoError(
         f'{src}: cannot be opened ({getattr(e, "strerror", None) or e}); check the path and its permissions') from None
+    if file.seekable(): return file
+    with file: return io.BytesIO(file.read()) # a pipe
+
 
 # %% ../nbs/01_photo.ipynb #0000000f
 @cache
