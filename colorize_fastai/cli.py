@@ -170,12 +170,13 @@ def _through(args):
     from colorize_fastai.photo import FORMATS, read_photo, save_photo
     if len(args.photos) != 1 or args.samples: raise ValueError(
         "'-' stands for one photo, which comes or goes through a pipe: give no others")
+    out, end = Path(args.out), _format(args.format) or '.png'
+    if args.out != '-' and out.suffix.lower() not in FORMATS: out = out/f'stdin{args.suffix}{end}'
+    if args.out != '-' and out.exists() and not args.overwrite: raise ValueError(f'{out} is there already (--overwrite replaces it)')
     photo = read_photo(sys.stdin.buffer.read() if args.photos == ['-'] else args.photos[0])
     rgb = Colorizer(args.weights, args.device, args.size, args.vividness)(photo.rgb, saturation=args.saturation)
-    out, end = Path(args.out), _format(args.format) or '.png'
     if args.out != '-':
-        out = save_photo(rgb, out if out.suffix.lower() in FORMATS else out/f'stdin{args.suffix}{end}', photo, args.quality)
-        print(f'1 colorized -> {out}')
+        print(f'1 colorized -> {save_photo(rgb, out, photo, args.quality)}')
         return 0
     with tempfile.TemporaryDirectory() as d:
         sys.stdout.buffer.write(save_photo(rgb, Path(d)/f'photo{end}', photo, args.quality).read_bytes())
@@ -189,6 +190,8 @@ def _colorize(args, command):
     with _made_to_stay(command):
         from colorize_fastai.inference import Colorizer, colorize_files, plan_files
         from colorize_fastai.photo import sample_photos
+    if args.report and not Path(args.report).absolute().parent.is_dir(): raise ValueError(
+        f'no folder {Path(args.report).parent} for {Path(args.report).name}: make it first')
     if args.photos == ['-'] or args.out == '-': return _through(args)
     samples = [*sample_photos().values(), *sample_photos(grey=True).values()] if args.samples else []
     plan, done, count = plan_files([*_expanded(args.photos), *samples], args.out, args.suffix, _format(args.format)), [], Counter()

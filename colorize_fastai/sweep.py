@@ -14,7 +14,7 @@ from inspect import signature
 from pathlib import Path
 import matplotlib.pyplot as plt, numpy as np, pandas as pd, torch
 from .data import files_of, find_photos, read_split, save_split, split_photos
-from .evaluate import Judge, bootstrap, compare, figure, grey, summarize
+from .evaluate import Judge, compare, figure, grey, summarize
 from .files import write_whole
 from .inference import Colorizer
 from .machine import world_size
@@ -103,8 +103,8 @@ def _table(runs, rows, scores, ref):
     df = pd.concat(scores.values(), ignore_index=True)
     df.attrs = dict(pooled={k: v for s in scores.values() for k,v in s.attrs['pooled'].items()})
     measured = summarize(df, intervals=True)
-    vs = {c: f'{new}{end}' for new,c0 in dict(psnr_vs='psnr_gain', delta_e_vs='delta_e_ratio').items()
-          for end in ('', '_lo', '_hi') for c in [f'{c0}{end}']}
+    vs = {f'{old}{end}': f'{new}{end}' for old,new in (('psnr_gain', 'psnr_vs'), ('delta_e_ratio', 'delta_e_vs'))
+          for end in ('', '_lo', '_hi')}
     if ref in scores: measured = measured.join(summarize(df, ref, intervals=True)[[*vs]].rename(columns=vs))
     others = [k for k in measured.index if k not in names]
     return pd.concat([t.join(measured), measured.loc[others]])

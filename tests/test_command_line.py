@@ -35,6 +35,8 @@ def test_pipes(photo, small, tmp_path):
     r = run('-', '-o', tmp_path/'folder'); assert r.returncode == 0 and (tmp_path/'folder'/'stdin.png').read_bytes() == want, r.stderr
     r = run('-', '-o', tmp_path/'named.png'); assert r.returncode == 0 and (tmp_path/'named.png').read_bytes() == want
     r = run(photo, '-o', '-', '--format', 'jpg'); assert r.returncode == 0 and Image.open(io.BytesIO(r.stdout)).format == 'JPEG'
+    named = (tmp_path/'named.png').stat().st_mtime_ns
+    r = run('-', '-o', tmp_path/'named.png'); assert r.returncode == 2 and b'--overwrite' in r.stderr and (tmp_path/'named.png').stat().st_mtime_ns == named
     r = run('-', photo, '-o', '-'); assert r.returncode == 2 and b'one photo' in r.stderr
     r = subprocess.run(['bash', '-c', f'cat {photo} | {Path(sys.executable).with_name("colorize")} /dev/stdin -o {tmp_path}/dev {" ".join(small)}'], capture_output=True)
     assert r.returncode == 0 and (tmp_path/'dev'/'stdin.png').read_bytes() == want, r.stderr
@@ -60,6 +62,7 @@ def test_names_formats_reports(photo, small, tmp_path, capsys):
     rows = list(csv.DictReader((tmp_path/'r.csv').open(encoding='utf-8')))
     assert [(Path(r['photo']).name, r['status'], r['width'], r['height']) for r in rows] == [('a.jpg', 'written', '96', '72'), ('b.png', 'written', '96', '72'), ('bad.jpg', 'failed', '', '')]
     assert all(float(r['seconds']) > 0 for r in rows[:2]) and 'damaged' in rows[2]['remark']
+    assert colorize([str(photo), '-o', str(tmp_path/'y'), '--report', str(tmp_path/'nowhere'/'r.csv'), *small]) == 2 and 'make it first' in capsys.readouterr().err and not (tmp_path/'y').exists()
     assert colorize([str(photo), '-o', str(tmp_path/'x'), '--format', 'heic', *small]) == 2 and 'choose one of jpg' in capsys.readouterr().err
 
 @pytest.mark.skipif(os.name != 'posix', reason='file modes')
