@@ -1,5 +1,5 @@
 """What a training shows in TensorBoard and in Weights & Biases."""
-import json
+import json, time
 import numpy as np, pandas as pd, pytest
 from conftest import save_crops
 from colorize_fastai import run as room, trackers, train as training
@@ -67,8 +67,10 @@ def test_wandb_offline(photos, tmp_path, monkeypatch):
     one, two = sorted((tmp_path/'run'/'wandb').glob('offline-run-*/*.wandb'))
     assert one.name == two.name == f'run-{json.loads((tmp_path/"run"/"config.json").read_text())["wandb"]}.wandb'
     for f, tags in ((one, ('loss', 'lr', 'psnr', 'photos')), (two, ('d', 'gan', 'g_lr', 'color_ratio', 'photos'))):
-        raw = f.read_bytes()
-        for tag in tags: assert f'{"pretrain" if f == one else "adversarial"}/{tag}'.encode() in raw, tag
+        tags = [f'{"pretrain" if f == one else "adversarial"}/{tag}'.encode() for tag in tags]
+        until = time.monotonic() + 60 # W&B writes from a process of its own, after `finish` has returned too
+        while not all(tag in f.read_bytes() for tag in tags) and time.monotonic() < until: time.sleep(.1)
+        assert [tag for tag in tags if tag not in f.read_bytes()] == []
     assert len(list((tmp_path/'run'/'wandb').rglob('*.png'))) == 4
 
 def test_unknown(photos, tmp_path, monkeypatch):
