@@ -1,4 +1,4 @@
-"""One photo in, one photo out: whatever the file holds becomes upright 8-bit sRGB, and what is written keeps size, metadata and transparency.
+"""One photo in, one photo out: whatever the file holds becomes upright sRGB, and what is written keeps size, depth, metadata and transparency
 
 Docs: https://colorize-fastai.github.io/colorize_fastai/photo.html.md"""
 
@@ -19,7 +19,10 @@ from types import SimpleNamespace
 import numpy as np, torch, torch.nn.functional as F
 from PIL import ExifTags, Image, ImageCms
 from torch import Tensor
+from .deep import deep_grey, read_deep, to_bytes, write_deep
 from .files import whole_file
+from .marks import with_mark
+from .metadata import read_meta, save_args
 try: import simplejpeg
 except ImportError: simplejpeg = None
 
@@ -99,18 +102,11 @@ def _open(src, file):
     return im
 
 # %% ../nbs/01_photo.ipynb #00000012
-BITS, WHITE_IS_ZERO = 258, 262  # TIFF tags: bits a sample; 0 in the second: white is zero
-
 def _to_8bit(im):
-    "`im` with 8 bits a channel; 16-bit and float grey become 'L'"
-    if not im.mode.startswith(('I', 'F')): return im
-    x, tags = np.asarray(im), getattr(im, 'tag_v2', {})
-    top = 1. if im.mode == 'F' else 2.**min(16, tags.get(BITS, (16,))[0]) - 1
-    if not (x.size and np.isfinite(x).all() and x.min() >= 0 and x.max() <= top):
-        raise ValueError(f'its values lie outside 0..{top:g}')
-    y = np.empty(x.shape, np.uint8)
-    for i in range(len(x)): y[i] = np.rint(x[i]*np.float32(255/top))  # row by row: no float copy of a large scan
-    return Image.fromarray(255-y if tags.get(WHITE_IS_ZERO) == 0 else y)
+    "`im` with 8 bits a channel, and the 16 bits [H,W] that it may have had"
+    if not im.mode.startswith(('I', 'F')): return im, None
+    deep = deep_grey(im)
+    return Image.fromarray(to_bytes(deep)), deep
 
 # %% ../nbs/01_photo.ipynb #00000014
 def _split_alpha(im):
@@ -146,7 +142,7 @@ def _exif(im):
     try:
         exif = im.getexif()
         turn = exif.get(ORIENTATION, 1)
-        if im.format == 'TIFF':  # here EXIF is the file's own directory: the layout of its pixels must not travel
+        if im.format == 'TIFF': # here EXIF is the file's own directory: the layout of its pixels must not travel
             for tag in set(exif) - TIFF_KEEPS: del exif[tag]
         if turn != 1: exif[ORIENTATION] = 1
         return turn, exif.tobytes() if len(exif) else b''
@@ -158,22 +154,49 @@ class Photo:
     "One decoded photo"
     rgb: Image.Image            # upright, 8-bit, sRGB
     alpha: Image.Image = None   # transparency ('L', 255 = opaque), None if it has none
-    exif: bytes = b''           # metadata, orientation already set to upright
+    exif: bytes = b''           # EXIF, orientation already set to upright
     path: Path = None           # where it came from, if from a file
     remarks: list = field(default_factory=list) # what was lost on the way, a line each
+    meta: dict = field(default_factory=dict) # what else its file said (`read_meta`)
+    deep: np.ndarray = None     # the picture in 16 bits, [H,W], [H,W,3] or [H,W,4], if the file has them
 
 # %% ../nbs/01_photo.ipynb #0000001d1
-def _decode(im, min_side):
-    "A `Photo` from an opened image"
+def _turned(x, turn):
+    "A Pillow image or an array, upright; None stays None"
+    if turn not in TURNS or x is None: return x
+    if not isinstance(x, np.ndarray): return x.transpose(TURNS[turn])
+    x = x.swapaxes(0, 1) if turn in (5, 6, 7, 8) else x # the eight turns, EXIF 2.32, table 6
+    return np.ascontiguousarray(x[::-1 if turn in (3, 4, 7, 8) else 1, ::-1 if turn in (2, 3, 6, 7) else 1])
+
+# %% ../nbs/01_photo.ipynb #16d00002
+_lut = np.arange(256, dtype=np.uint8)[None]
+
+def _deep_srgb(deep, icc):
+    "16 bits in sRGB; None: color with another profile, which LittleCMS translates in 8 bits only"
+    if not icc: return deep
+    if deep.ndim == 2: # a curve, known at 256 places
+        curve = np.asarray(_to_srgb(Image.fromarray(_lut), icc))[0,:,1].astype(np.float32)*257
+        return deep if (curve == _lut*257.).all() else np.interp(np.arange(65536)/257, np.arange(256), curve).astype(np.uint16)[deep]
+    ends = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64,64,3), np.uint8))
+    return deep if np.abs(np.asarray(_to_srgb(ends, icc)).astype(int) - np.asarray(ends)).max() <= 2 else None
+
+# %% ../nbs/01_photo.ipynb #16d00004
+def _decode(im, min_side, file=None):
+    "A `Photo` from an opened image; `file` is where it came from"
     if im.format in ('JPEG', 'MPO') and min_side: im.draft(None, (min_side, min_side))
     turn, exif = _exif(im)
     icc = im.info.get('icc_profile')
     im.load()
-    pixels, alpha = _split_alpha(_to_8bit(im))
-    rgb = _to_srgb(pixels, icc)
-    if turn in TURNS: rgb, alpha = rgb.transpose(TURNS[turn]), alpha and alpha.transpose(TURNS[turn])
-    rgb.info = {}  # else whoever reads this picture again would turn and translate it again
-    return Photo(rgb, alpha, exif)
+    pixels, deep = _to_8bit(im)
+    if deep is None and file and not min_side and im.format in ('PNG', 'TIFF'): file.seek(0); deep = read_deep(file, im)
+    pixels, alpha = _split_alpha(pixels)
+    rgb, res = _to_srgb(pixels, icc), Photo(None, exif=exif)
+    res.meta = read_meta(im, turn in (5, 6, 7, 8))
+    if deep is not None and (deep := _deep_srgb(deep, icc)) is None: res.remarks.append(
+        'its 16 bits have a color profile of their own, and were made 8')
+    res.rgb, res.alpha, res.deep = (_turned(o, turn) for o in (rgb, alpha, deep))
+    res.rgb.info = {}  # else whoever reads this picture again would turn and translate it again
+    return res
 
 # %% ../nbs/01_photo.ipynb #0000001f
 def read_photo(
@@ -184,7 +207,7 @@ def read_photo(
     file = None if isinstance(src, Image.Image) else _bytes_of(src)
     try:
         im = _open(src, file) if file else src.copy()
-        photo = _decode(im, min_side)
+        photo = _decode(im, min_side, file)
     except PhotoError: raise
     except Exception as e:  # decoders raise OSError, SyntaxError, struct.error, zlib.error... on damaged files
         raise PhotoError(
@@ -216,43 +239,64 @@ def _with_alpha(rgb, alpha, fmt):
     return rgba
 
 # %% ../nbs/01_photo.ipynb #15a00001
-def _write(pixels, path, fmt, like, kw):
-    "Write `pixels`, no more open than the photo they were made from; where EXIF cannot be written, without it"
-    try:
-        with whole_file(path, sync=False) as f:
-            if like.path and os.path.isfile(like.path):
-                os.chmod(f.name, stat.S_IMODE(os.stat(f.name).st_mode) & (stat.S_IMODE(os.stat(like.path).st_mode) | 0o600))
-            pixels.save(f, fmt, **kw)
-    except Exception as e: # EXIF of other formats makes Pillow's writers raise struct.error and more
-        if 'exif' not in kw or isinstance(e, OSError) and e.errno: raise
-        _write(pixels, path, fmt, like, {k: v for k,v in kw.items() if k != 'exif'})
-        like.remarks.append(f'its EXIF cannot be written into a {fmt} file and was left out')
+def _write(path, like, write):
+    "`write` into a new file, no more open than the photo that it was made from"
+    with whole_file(path, sync=False) as f:
+        if like.path and os.path.isfile(like.path):
+            os.chmod(f.name, stat.S_IMODE(os.stat(f.name).st_mode) & (stat.S_IMODE(os.stat(like.path).st_mode) | 0o600))
+        return write(f)
 
+def _write_8bit(path, fmt, rgb, like, meta, quality):
+    kw, lost = save_args(fmt, meta, quality)
+    pixels = _with_alpha(rgb, like.alpha, fmt)
+    try: _write(path, like, lambda f: pixels.save(f, fmt, **kw))
+    except Exception as e: # EXIF of other formats makes Pillow's writers raise struct.error and more
+        if not meta or isinstance(e, OSError) and e.errno: raise
+        keep = {k: v for k,v in meta.items() if k != 'exif'} if 'exif' in meta else {}
+        lost = [f'its {"EXIF" if "exif" in meta else "metadata"} cannot be written into a {fmt} file and was left out',
+            *_write_8bit(path, fmt, rgb, like, keep, quality)]
+    if fmt == 'TIFF' and like.meta.get('compression', 'raw') != 'raw' and not kw.get('compression'): lost.append(
+        'written without compression, which goes with its EXIF only so')
+    return lost
+
+# %% ../nbs/01_photo.ipynb #16d00006
+def _meta_of(like, mark):
+    "What the file of a result shall say, and a remark if the photo's XMP cannot be read"
+    said = {**like.meta, **(dict(exif=like.exif) if like.exif else {})}
+    try: xmp, lost = with_mark(like.meta.get('xmp', b''), mark), []
+    except ValueError as e: xmp, lost = with_mark(b'', mark), [f'{e}, left out']
+    return {**{k: v for k,v in said.items() if k != 'xmp'}, **(dict(xmp=xmp) if xmp else {})}, lost
+
+def _deep_pixels(px, alpha):
+    "`px` with its transparency"
+    return px if alpha is None else np.dstack([px, np.asarray(alpha).astype(np.uint16)*257])
 
 # %% ../nbs/01_photo.ipynb #00000024
 def save_photo(
-    rgb: Image.Image, # the picture, mode 'RGB'
+    rgb: Image.Image|Photo, # the picture, mode 'RGB'; or a photo, whose metadata and 16 bits are its own
     path: str|Path, # the suffix chooses the format; the folder is made if need be
-    like: Photo=None, # EXIF and transparency are taken from this photo
+    like: Photo=None, # metadata and transparency are taken from this photo
     quality: int=95, # of JPEG and WebP, 1..100
     keep_times: bool=False, # should the file be as old as `like`'s?
+    mark: dict=None, # what the file shall say of how it was made (`new_mark`)
 ) -> Path: # `path`
     "Write a photo, all of it or nothing"
-    path, like = Path(path), like or Photo(None)
+    path, like = Path(path), like or (rgb if isinstance(rgb, Photo) else Photo(None))
+    deep, rgb = (rgb.deep, rgb.rgb) if isinstance(rgb, Photo) else (None, rgb)
     fmt = FORMATS.get(path.suffix.lower())
     if fmt is None: raise ValueError(f'{path}: cannot write {path.suffix or "a file without suffix"}; expected one of {" ".join(FORMATS)}')
     if rgb.mode != 'RGB': raise ValueError(f"{path}: got a picture in mode {rgb.mode!r}, expected 'RGB'")
-    kw = dict(exif=like.exif) if like.exif and fmt != 'BMP' else {}
-    if fmt in ('JPEG', 'WEBP'): kw['quality'] = quality
-    # libtiff cannot write EXIF's sub-directories, Pillow's own writer can
-    if fmt == 'TIFF' and not like.exif: kw['compression'] = 'tiff_deflate'
-    try: _write(_with_alpha(rgb, like.alpha, fmt), path, fmt, like, kw)
+    meta, lost = _meta_of(like, mark)
+    if deep is not None and fmt not in ('TIFF', 'PNG'): deep = lost.append(f'16 bits, written as 8: {fmt} has no more')
+    try:
+        if deep is None: lost += _write_8bit(path, fmt, rgb, like, meta, quality)
+        else: lost += _write(path, like, lambda f: write_deep(f, _deep_pixels(deep, like.alpha), fmt, meta))
     except (OSError, ValueError) as e:  # ValueError: what the format cannot hold, such as a WebP of 20,000 pixels
         raise PhotoError(
             f'{path}: cannot be written ({getattr(e, "strerror", None) or e}); check the folder, its permissions and free space') from None
+    like.remarks += lost
     if keep_times and like.path: os.utime(path, ns=(like.path.stat().st_atime_ns, like.path.stat().st_mtime_ns))
     return path
-
 
 # %% ../nbs/01_photo.ipynb #00000027
 def look_through(
