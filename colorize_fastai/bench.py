@@ -361,12 +361,14 @@ def cold_start(device='cpu', width=1152, height=868, n=5, warm=1):
 # %% ../nbs/29_bench.ipynb #0000003b
 def _folder_rates(device, n, photos, width, height):
     "Photos a second of ours, of the tutorial's and of the floor"
-    from colorize_fastai.inference import Colorizer, colorize_files, plan_files
+    from colorize_fastai.album import colorize_files, plan_files
+    from colorize_fastai.inference import Colorizer
     from colorize_fastai.photo import read_photo, save_photo
     with _studio(photos, width, height, weights=False) as d:
         files, colorizer, net = sorted((d/'in').iterdir()), Colorizer(device=device), tutorial_net().to(device).eval()
         def _ours():
-            failed = [j.note for j in colorize_files(colorizer, plan_files(d/'in', d/'out'), overwrite=True) if j.status != 'written']
+            jobs = colorize_files(colorizer, plan_files(d/'in', d/'out', overwrite=True), color='recolor')
+            failed = [j.note for j in jobs if j.status != 'written']
             if failed: raise RuntimeError(failed[0])
         def _tutorial():
             for p in files: tutorial_colorize(net, p, d/p.name, device)

@@ -8,7 +8,7 @@ Docs: https://colorize-fastai.github.io/colorize_fastai/cli.html.md"""
 __all__ = ['MALLOC', 'steady_malloc', 'colorize', 'colorize_train', 'colorize_evaluate', 'colorize_sweep']
 
 # %% ../nbs/28_cli.ipynb #00000003
-import gc, glob, os, platform, sys, warnings
+import gc, glob, os, platform, shutil, sys, time, warnings
 from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections import Counter
 from contextlib import contextmanager
@@ -66,9 +66,10 @@ examples:
   colorize grandmother.jpg -o colored.jpg          one photo
   colorize album/ more/*.png -o colored  folders with all they hold, and files
   colorize album/ --saturation 1.3       bolder colors
+  colorize album/ --compare sheet.png --vividness 0,0.5,1          how bold? Look first
   colorize - -o - < grey.png > color.png           from pipe to pipe, as PNG
 
-exit status: 0 all photos are there, 1 some could not be colored, 2 none could, or an argument is wrong, 130 interrupted'''
+exit status: 0 all photos are there, 1 some could not be colored, 2 none was, or an argument is wrong, 130 interrupted'''
 
 
 # %% ../nbs/28_cli.ipynb #15b00004
@@ -82,8 +83,9 @@ def _file_options(add):
     add('--format', metavar='F', help='of all results: jpg, png, tif, webp or bmp (default: as the photo, or png)')
     add('--quality', type=int, default=95, metavar='N', help='of JPEG and WebP, 1 to 100 (default: %(default)s)')
     add('--keep-times', action='store_true', help='results are as old as their photos')
+    add('--no-mark', action='store_true', help='results do not say how they were made; a file .colorize.jsonl beside them does')
     add('--jobs', type=int, metavar='N', help='photos in work at a time (default: one a processor, at most 8)')
-    add('--report', metavar='FILE', help='write a CSV file: what became of each photo, its size, seconds, remarks')
+    add('--report', metavar='FILE', help='write a CSV file: what became of each photo, its size, seconds, colorfulness, remarks')
 
 
 # %% ../nbs/28_cli.ipynb #0000000d
@@ -94,15 +96,20 @@ def _parser():
         help='folder for the results, which keep the tree of each folder given; for one photo also a file (default: %(default)s)')
     p.add_argument('--samples', action='store_true', help='color the sample photos that come along')
     p.add_argument('--weights', help='file, training run, name of packaged weights, or hf://user/repo (default: the packaged ones)')
-    p.add_argument('--size', type=int,
+    p.add_argument('--size',
         help='short side, in pixels, of what the net sees: larger finds smaller things (default: what the weights are best at)')
-    p.add_argument('--vividness', type=float, metavar='V',
+    p.add_argument('--vividness', metavar='V',
         help='0: the surest colors, 1: as colorful as photographs are (default: where the weights look best)')
-    p.add_argument('--saturation', type=float, default=1.,
+    p.add_argument('--saturation', default='1',
         help='multiplies the colors: 0 is grey, more than 1 is bolder (default: %(default)s)')
+    p.add_argument('--in-color', default='skip', metavar='WHAT',
+        help='photos that are in color already: skip (leave them alone), copy, or recolor (default: %(default)s)')
     p.add_argument('--device', help="'cpu' or 'cuda' (default: the GPU if there is one)")
     _file_options(p.add_argument)
-    p.add_argument('--overwrite', action='store_true', help='replace results of an earlier run; without it they are kept')
+    p.add_argument('--overwrite', action='store_true', help='make results anew; without it those of the same photo and settings are kept')
+    p.add_argument('--compare', metavar='FILE', help='only write a sheet (PNG, PDF): the photos before and after; '
+        '--size, --vividness and --saturation may list values then, as 1,1.5,2')
+    p.add_argument('--shard', metavar='I/N', help='color only the Ith of N parts, each in a process of its own, on any machine')
     _version(p)
     return p
 
@@ -113,12 +120,25 @@ def _say(s, bar=False):
     if tty or not bar: print(f'\r\x1b[K{s}' if tty else s, end='' if bar else '\n', file=sys.stderr, flush=True)
 
 # %% ../nbs/28_cli.ipynb #00000012
-def _progress(jobs, n):
+def _clock(s): return f'{s/3600:.1f} h' if s > 5400 else f'{s/60:.0f} min' if s > 90 else f'{s:.0f} s'
+
+def _forecast(sizes, seconds, left, out):
+    "How long it will take and how much room, in words"
+    need, free = sum(sizes)/len(sizes)*left, shutil.disk_usage(out).free
+    text = f'about {_clock(seconds)} and {need/1e9:.1f} GB more for {left} photos'
+    return text + (f', but only {free/1e9:.1f} GB are free: give another folder (-o), or --format jpg' if need > free else '')
+
+def _progress(jobs, n, out='.'):
     "Show how far `jobs` have come, why one was passed over, and what was lost of another"
+    start, sizes, said = time.monotonic(), [], n < 100
     for i,job in enumerate(jobs):
         if job.status == 'failed': _say(f'skipped {job.note}')
-        if job.status == 'written' and job.note: _say(f'{job.src}: {job.note}')
-        _say(f"[{'#'*(30*(i+1)//n):30}] {i+1}/{n}", bar=True)
+        if job.status == 'written':
+            if job.note: _say(f'{job.src}: {job.note}')
+            sizes.append(job.dst.stat().st_size)
+        left = (time.monotonic() - start)/(i + 1)*(n - i - 1)
+        if not said and len(sizes) == 20: said = _say(_forecast(sizes, left, n - i - 1, Path(out).parent if Path(out).suffix else out)) is None
+        _say(f"[{'#'*(30*(i+1)//n):30}] {i+1}/{n}{f', {_clock(left)} left' if left > 5 else ''}", bar=True)
         yield job
     _say('', bar=True)
 
@@ -135,6 +155,9 @@ def _summary(count, out):
     "What happened, in a line"
     res = [f"{count['written']} colorized -> {out}"]
     if count['kept']: res.append(f"{count['kept']} there already (--overwrite replaces them)")
+    if count['color']: res.append(f"{count['color']} in color already and left alone (--in-color copy, or recolor)")
+    if count['copied']: res.append(f"{count['copied']} in color already and copied")
+    if count['own']: res.append(f"{count['own']} made by colorize and left out")
     if count['failed']: res.append(f"{count['failed']} skipped")
     return ', '.join(res)
 
@@ -151,14 +174,16 @@ def _format(name):
     if suffix and suffix not in FORMATS: raise ValueError(f'unknown --format {name}: choose one of {" ".join(o[1:] for o in FORMATS)}')
     return suffix
 
+_measured = 'width', 'height', 'seconds', 'colorfulness'
+
 def _report(path, jobs):
     "What became of each photo, as a CSV file"
     import csv
     with open(path, 'w', newline='', encoding='utf-8') as f:
         w = csv.writer(f)
-        w.writerow('photo result status width height seconds remark'.split())
+        w.writerow(['photo', 'result', 'status', *_measured, 'remark'])
         for j in jobs:
-            info = j.info or dict.fromkeys(('width', 'height', 'seconds'), '')
+            info = j.info if isinstance(j.info, dict) else dict.fromkeys(_measured, '')
             w.writerow([j.src, j.dst or '', j.status, *info.values(), j.note])
 
 
@@ -174,31 +199,83 @@ def _through(args):
     if args.out != '-' and out.suffix.lower() not in FORMATS: out = out/f'stdin{args.suffix}{end}'
     if args.out != '-' and out.exists() and not args.overwrite: raise ValueError(f'{out} is there already (--overwrite replaces it)')
     photo = read_photo(sys.stdin.buffer.read() if args.photos == ['-'] else args.photos[0])
-    rgb = Colorizer(args.weights, args.device, args.size, args.vividness)(photo.rgb, saturation=args.saturation)
+    res = Colorizer(args.weights, args.device, args.size, args.vividness)(photo, saturation=args.saturation)
     if args.out != '-':
-        print(f'1 colorized -> {save_photo(rgb, out, photo, args.quality)}')
+        print(f'1 colorized -> {save_photo(res, out, quality=args.quality)}')
         return 0
     with tempfile.TemporaryDirectory() as d:
-        sys.stdout.buffer.write(save_photo(rgb, Path(d)/f'photo{end}', photo, args.quality).read_bytes())
+        sys.stdout.buffer.write(save_photo(res, Path(d)/f'photo{end}', quality=args.quality).read_bytes())
     sys.stdout.flush()
     return 0
 
+
+# %% ../nbs/28_cli.ipynb #28f00002
+def _values(text, kind):
+    "The numbers of a list such as 1,1.5,2; one None if there is none"
+    try: return [kind(o) for o in str(text).split(',')] if text is not None else [None]
+    except ValueError: raise ValueError(f'got {text!r}, expected {"a whole number" if kind is int else "a number"}, '
+        'or with --compare several with commas between') from None
+
+def _one_value(args):
+    "`args` with numbers where lists might stand"
+    for k,kind in _listed.items():
+        v = _values(getattr(args, k), kind)
+        if len(v) > 1: raise ValueError(f'--{k} {getattr(args, k)}: several values can only be compared (--compare FILE)')
+        setattr(args, k, v[0])
+
+_listed = dict(size=int, vividness=float, saturation=float)
+
+def _compare(args, most=12):
+    "A sheet of photos, before and after with each of the settings"
+    from itertools import product
+    import matplotlib
+    matplotlib.use('agg')
+    from colorize_fastai.album import plan_files
+    from colorize_fastai.inference import Colorizer
+    plan = [j for j in plan_files(_expanded(args.photos), '.') if j.dst]
+    ways = list(product(*(_values(getattr(args, k), kind) for k,kind in _listed.items())))
+    fig = _sheet([j.src for j in plan[:most]], ways, Colorizer(args.weights, args.device))
+    fig.savefig(args.compare, dpi=120)
+    print(f'{min(most, len(plan))} photos -> {args.compare}' + (f' ({len(plan) - most} more left out)' if len(plan) > most else ''))
+    return 0
+
+# %% ../nbs/28_cli.ipynb #28f00004
+def _sheet(files, ways, colorizer):
+    "A figure: a row a photo; its columns the photo, and `colorizer`'s with each of `ways`: (size, vividness, saturation)"
+    import matplotlib.pyplot as plt
+    from colorize_fastai.photo import read_rgb
+    said = lambda w: ' '.join(f'{k} {v:g}' for k,v in zip(_listed, w) if v is not None and (k != 'saturation' or v != 1)) or 'color'
+    fig, axs = plt.subplots(len(files), len(ways) + 1, figsize=(2.4*len(ways) + 2.4, 2.2*len(files)), squeeze=False, layout='compressed')
+    for f,row in zip(files, axs):
+        rgb = read_rgb(f, 400)
+        rgb.thumbnail((600, 600))
+        for ax,w in zip(row, [None, *ways]):
+            ax.imshow(colorizer(rgb, w[0], 1. if w[2] is None else w[2], w[1]) if w else rgb)
+            ax.set(xticks=[], yticks=[])
+            if ax in axs[0]: ax.set_title(said(w) if w else 'before', size=8)
+        row[0].set_ylabel(f.name[:24], size=7)
+    return fig
 
 # %% ../nbs/28_cli.ipynb #15b00006
 def _colorize(args, command):
     "Do what `args` ask for; the exit status"
     with _made_to_stay(command):
-        from colorize_fastai.inference import Colorizer, colorize_files, plan_files
+        from colorize_fastai.album import colorize_files, plan_files, which_shard
+        from colorize_fastai.inference import Colorizer
         from colorize_fastai.photo import sample_photos
     if args.report and not Path(args.report).absolute().parent.is_dir(): raise ValueError(
         f'no folder {Path(args.report).parent} for {Path(args.report).name}: make it first')
+    if args.compare: return _compare(args)
+    _one_value(args)
     if args.photos == ['-'] or args.out == '-': return _through(args)
     samples = [*sample_photos().values(), *sample_photos(grey=True).values()] if args.samples else []
-    plan, done, count = plan_files([*_expanded(args.photos), *samples], args.out, args.suffix, _format(args.format)), [], Counter()
-    colorizer = Colorizer(args.weights, args.device, args.size, args.vividness) if any(not j.status for j in plan) else None
-    jobs = colorize_files(colorizer, plan, args.overwrite, args.saturation, args.jobs, quality=args.quality, keep_times=args.keep_times)
+    colorizer, done, count = Colorizer(args.weights, args.device, args.size, args.vividness), [], Counter()
+    plan = plan_files([*_expanded(args.photos), *samples], args.out, args.suffix, _format(args.format),
+        colorizer.made_with(args.saturation), args.overwrite, which_shard(args.shard))
+    jobs = colorize_files(colorizer, plan, args.saturation, args.jobs, 'recolor' if args.samples else args.in_color, not args.no_mark,
+        quality=args.quality, keep_times=args.keep_times)
     try:
-        for j in _progress(jobs, len(plan)): done.append(j); count[j.status] += 1
+        for j in _progress(jobs, len(plan), args.out): done.append(j); count[j.status] += 1
     except KeyboardInterrupt:
         _say(f'colorize: stopped; {_summary(count, args.out)}; what was written is complete, the same command goes on from there')
         return 130
@@ -207,8 +284,8 @@ def _colorize(args, command):
     print(_summary(count, args.out))
     others = [j for j in plan if j.status == 'other']
     if others: _say(_left_out(others))
-    if not (count['failed'] or any(j.note for j in others)): return 0
-    return 1 if count['written'] + count['kept'] else 2
+    if not count['written'] + count['kept'] + count['copied']: return 2
+    return int(count['failed'] > 0 or any(j.note for j in others))
 
 
 # %% ../nbs/28_cli.ipynb #00000018

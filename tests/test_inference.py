@@ -7,7 +7,8 @@ from skimage.color import rgb2lab
 from torch import nn
 from colorize_fastai.color import from_L_ab, to_L_ab
 from colorize_fastai.generator import pix2pix_generator, unet_generator
-from colorize_fastai.inference import Colorizer, add_color, colorize_files, plan_files, seen_L, seen_size
+from colorize_fastai.album import colorize_files, plan_files
+from colorize_fastai.inference import Colorizer, add_color, seen_L, seen_size
 from colorize_fastai.photo import PhotoError, read_rgb, sample_photos
 from colorize_fastai.weights import load_generator, save_weights
 
