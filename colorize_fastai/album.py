@@ -67,8 +67,12 @@ def _mark_at(path): return manifest_of(path.parent).get(path) or mark_of(file_xm
 
 def _earlier(job, taken):
     "(where an earlier result of this photo lies, its mark, what `same_photo` says); Nones if there is none"
+    gaps = 0
     for dst in _names(job.dst):
-        if not os.path.lexists(dst): return None, None, None
+        if not os.path.lexists(dst):
+            gaps += 1 # a name may be free again, or differ in capitals only
+            if gaps > 1: return None, None, None
+            continue
         mark = _key(dst) not in taken and _mark_at(dst)
         if mark and (same := same_photo(mark, job.src)): return dst, mark, same
 
@@ -77,7 +81,7 @@ def _as_asked(mark, made_with): return bool(made_with) and all(mark.get(k) == v 
 
 def _settled(job, taken, made_with, overwrite):
     "`job` where an earlier result of its photo decides over it"
-    if job.status or not os.path.lexists(job.dst): return job
+    if job.status: return job
     dst, mark, same = _earlier(job, taken)
     if not dst: return job
     if same == 'same' and not overwrite and _as_asked(mark, made_with):
@@ -204,9 +208,9 @@ def _one_file(colorizer, saturation, color, mark, save, job):
     start, photo = time.monotonic(), read_photo(job.src)
     if left := _left_alone(photo, job, color): return left
     if is_dots(photo.rgb): photo.remarks.append('only dots of black and white, which leave no room for color: scan it in grey, or blur it first')
-    how = new_mark(job.src, **colorizer.made_with(saturation)) if job.src.is_file() else None
+    how = new_mark(job.src if job.src.is_file() else None, **colorizer.made_with(saturation))
     res = _write(colorizer, job, photo, saturation, how if mark else None, save)
-    if how and (not mark or job.dst.suffix.lower() == '.bmp'): manifest_of(job.dst.parent).add(job.dst, how)
+    if not mark or job.dst.suffix.lower() == '.bmp': manifest_of(job.dst.parent).add(job.dst, how)
     return job._replace(status='written', note='; '.join(photo.remarks), info=_info(res.rgb, start))
 
 # %% ../nbs/35_album.ipynb #a7000091

@@ -192,6 +192,7 @@ def _through(args):
     "One photo from a file or the standard input to a file or the standard output"
     import tempfile
     from colorize_fastai.inference import Colorizer
+    from colorize_fastai.marks import new_mark
     from colorize_fastai.photo import FORMATS, read_photo, save_photo
     if len(args.photos) != 1 or args.samples: raise ValueError(
         "'-' stands for one photo, which comes or goes through a pipe: give no others")
@@ -199,27 +200,29 @@ def _through(args):
     if args.out != '-' and out.suffix.lower() not in FORMATS: out = out/f'stdin{args.suffix}{end}'
     if args.out != '-' and out.exists() and not args.overwrite: raise ValueError(f'{out} is there already (--overwrite replaces it)')
     photo = read_photo(sys.stdin.buffer.read() if args.photos == ['-'] else args.photos[0])
-    res = Colorizer(args.weights, args.device, args.size, args.vividness)(photo, saturation=args.saturation)
+    colorizer = Colorizer(args.weights, args.device, args.size, args.vividness)
+    res = colorizer(photo, saturation=args.saturation)
+    said = dict(quality=args.quality, mark=None if args.no_mark else new_mark(None, **colorizer.made_with(args.saturation)))
     if args.out != '-':
-        print(f'1 colorized -> {save_photo(res, out, quality=args.quality)}')
+        print(f'1 colorized -> {save_photo(res, out, **said)}')
         return 0
     with tempfile.TemporaryDirectory() as d:
-        sys.stdout.buffer.write(save_photo(res, Path(d)/f'photo{end}', quality=args.quality).read_bytes())
+        sys.stdout.buffer.write(save_photo(res, Path(d)/f'photo{end}', **said).read_bytes())
     sys.stdout.flush()
     return 0
 
 
 # %% ../nbs/28_cli.ipynb #28f00002
-def _values(text, kind):
+def _values(text, kind, name='a value'):
     "The numbers of a list such as 1,1.5,2; one None if there is none"
     try: return [kind(o) for o in str(text).split(',')] if text is not None else [None]
-    except ValueError: raise ValueError(f'got {text!r}, expected {"a whole number" if kind is int else "a number"}, '
+    except ValueError: raise ValueError(f'{name}: got {text!r}, expected {"a whole number" if kind is int else "a number"}, '
         'or with --compare several with commas between') from None
 
 def _one_value(args):
     "`args` with numbers where lists might stand"
     for k,kind in _listed.items():
-        v = _values(getattr(args, k), kind)
+        v = _values(getattr(args, k), kind, f'--{k}')
         if len(v) > 1: raise ValueError(f'--{k} {getattr(args, k)}: several values can only be compared (--compare FILE)')
         setattr(args, k, v[0])
 
@@ -233,7 +236,7 @@ def _compare(args, most=12):
     from colorize_fastai.album import plan_files
     from colorize_fastai.inference import Colorizer
     plan = [j for j in plan_files(_expanded(args.photos), '.') if j.dst]
-    ways = list(product(*(_values(getattr(args, k), kind) for k,kind in _listed.items())))
+    ways = list(product(*(_values(getattr(args, k), kind, f'--{k}') for k,kind in _listed.items())))
     fig = _sheet([j.src for j in plan[:most]], ways, Colorizer(args.weights, args.device))
     fig.savefig(args.compare, dpi=120)
     print(f'{min(most, len(plan))} photos -> {args.compare}' + (f' ({len(plan) - most} more left out)' if len(plan) > most else ''))

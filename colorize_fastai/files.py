@@ -63,20 +63,33 @@ def _alive(note, age):
     except OSError: return False
     return True
 
+def _note(path, text):
+    "Leave a note at `path`, if there is none; whether it was left"
+    for _ in range(9):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(path, 'x') as f: f.write(text)
+            return True
+        except FileExistsError: return False
+        except FileNotFoundError: pass # its folder was taken away, since it was empty
+    raise FileNotFoundError(f'{path.parent} is taken away again and again')
+
+# %% ../nbs/20_files.ipynb #20c00005
 @contextmanager
 def claimed(
-    path: str | Path, # file that is going to be written; its folder is made if need be
+    path: str | Path, # file that is going to be written
 ): # whether it is ours
-    "Claim a file for the time of the block, unless another process has"
+    "Claim a file for the time of the block, unless another process has; folders that are made for it and stay empty are taken away"
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     note = path.with_name(f'.{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.claim')
+    new = [o for o in path.parents if not o.exists()]
     try:
         if not _alive(note.read_text(), time.time() - note.stat().st_mtime): note.unlink(missing_ok=True)
     except OSError: pass # there is none
-    try: mine = os.close(os.open(note, os.O_CREAT | os.O_EXCL | os.O_WRONLY)) is None
-    except FileExistsError: mine = False
-    if mine: note.write_text(f'{socket.gethostname()} {os.getpid()}')
+    mine = _note(note, f'{socket.gethostname()} {os.getpid()}')
     try: yield mine
     finally:
         if mine: note.unlink(missing_ok=True)
+        for o in new:
+            try: o.rmdir()
+            except OSError: break

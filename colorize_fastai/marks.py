@@ -139,9 +139,9 @@ def untouched(
     return abs(t - int(mark.get('written', 0))) < 3e9 or str(t) == mark.get('time') # the second with --keep-times
 
 def new_mark(
-    path: str | Path, # photo
+    path: str | Path | None, # photo; None: it came through a pipe
     **how: str # weights, settings
 ) -> dict: # all text
     "The mark of a result that is written now"
     from colorize_fastai import __version__
-    return {**photo_id(path), **how, 'program': f'colorize_fastai {__version__}', 'written': str(time.time_ns())}
+    return {**(photo_id(path) if path else dict(source='-')), **how, 'program': f'colorize_fastai {__version__}', 'written': str(time.time_ns())}

@@ -277,14 +277,15 @@ def _write(path, like, write):
         return write(f)
 
 def _write_8bit(path, fmt, rgb, like, meta, quality):
-    kw, lost = save_args(fmt, meta, quality)
     pixels = _with_alpha(rgb, like.alpha, fmt)
-    try: _write(path, like, lambda f: pixels.save(f, fmt, **kw))
+    try:
+        kw, lost = save_args(fmt, meta, quality)
+        _write(path, like, lambda f: pixels.save(f, fmt, **kw))
     except Exception as e: # EXIF of other formats makes Pillow's writers raise struct.error and more
         if not meta or isinstance(e, OSError) and e.errno: raise
         keep = {k: v for k,v in meta.items() if k != 'exif'} if 'exif' in meta else {}
-        lost = [f'its {"EXIF" if "exif" in meta else "metadata"} cannot be written into a {fmt} file and was left out',
-            *_write_8bit(path, fmt, rgb, like, keep, quality)]
+        said = f'its {"EXIF" if "exif" in meta else "metadata"} cannot be written into a {fmt} file and was left out'
+        return [said, *_write_8bit(path, fmt, rgb, like, keep, quality)]
     if fmt == 'TIFF' and like.meta.get('compression', 'raw') != 'raw' and not kw.get('compression'): lost.append(
         'written without compression, which goes with its EXIF only so')
     return lost

@@ -84,7 +84,11 @@ def test_progress_only_on_a_terminal(album, tiny_weights, tmp_path, capsys, monk
     status, out, err = run(capsys, album, '-o', tmp_path/'out', '--weights', tiny_weights, '--size', 32)
     assert status == 0 and f"[{'#'*30}] 3/3" in err and '1/3' in err
 
-@pytest.mark.parametrize('args,words', [([], ['no photos given']), (['x.jpg', '--size', 'big'], ['--size', "'big'"]), (['x.jpg', '--colour', '2'], ['--colour']), (['-o'], ['expected one argument'])])
+def test_no_number(capsys):
+    assert cli.colorize(['x.jpg', '--size', 'big']) == 2 and "--size: got 'big'" in capsys.readouterr().err
+    assert cli.colorize(['x.jpg', '--saturation', '1,2']) == 2 and 'can only be compared' in capsys.readouterr().err
+
+@pytest.mark.parametrize('args,words', [([], ['no photos given']), (['x.jpg', '--colour', '2'], ['--colour']), (['-o'], ['expected one argument'])])
 def test_usage(args, words, capsys):
     with pytest.raises(SystemExit) as e: cli.colorize(args)
     assert e.value.code == 2
