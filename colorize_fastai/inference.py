@@ -6,11 +6,12 @@ Docs: https://colorize-fastai.github.io/colorize_fastai/inference.html.md"""
 
 # %% auto #0
 __all__ = ['MAX_ASPECT', 'VIVID', 'seen_size', 'seen_L', 'add_color', 'windows', 'joined', 'check_saturation', 'best_size',
-           'vivid_setting', 'Colorizer']
+           'vivid_setting', 'Colorizer', 'before_after']
 
 # %% ../nbs/09_inference.ipynb #00000003
-import math, os
+import base64, io, math, os
 from dataclasses import replace
+from itertools import islice
 from numbers import Integral, Real
 from pathlib import Path
 import numpy as np, torch
@@ -323,3 +324,44 @@ def __call__(self:Colorizer,
     res = [_painted(p, ab*saturation, b) for p,ab,b in zip(photos, self._maps(Ls, vividness=vividness), boxes, strict=True)]
     res = [r if isinstance(o, Photo) else r.rgb for o,r in zip(x if batch else [x], res)]
     return res if batch else res[0]
+
+# %% ../nbs/09_inference.ipynb #19e00031
+def _readable(x):
+    try: return _photo(x)
+    except (PhotoError, ValueError) as e: return e
+
+@patch
+def batch(self:Colorizer,
+    photos, # any number of what `Colorizer` takes, one by one
+    bs: int=16, # so many are in memory at a time
+    **kwargs # `size`, `saturation` and `vividness` of a call
+): # yields a Pillow image for each (a `Photo` for a `Photo`), or the error that says why there is none
+    "Colorize any number of photos"
+    photos = iter(photos)
+    while group := list(islice(photos, bs)):
+        read = [_readable(o) for o in group]
+        done = iter(self([o for o in read if isinstance(o, Photo)], **kwargs) if any(isinstance(o, Photo) for o in read) else [])
+        for x,o in zip(group, read): yield o if not isinstance(o, Photo) else next(done) if isinstance(x, Photo) else next(done).rgb
+
+# %% ../nbs/09_inference.ipynb #19e00034
+def _data_url(im, width):
+    "A picture as a JPEG in the text of a page"
+    im = im.convert('RGB').resize((width, max(1, round(im.height*width/im.width))), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    im.save(file, 'JPEG', quality=88)
+    return 'data:image/jpeg;base64,' + base64.b64encode(file.getvalue()).decode()
+
+_slider = """<div style="position:relative;max-width:{width}px">
+<img src="{before}" alt="before" style="display:block;width:100%">
+<img src="{after}" alt="after, in color" style="position:absolute;top:0;left:0;width:100%;clip-path:inset(0 0 0 50%)">
+<input type="range" min="0" max="100" value="50" aria-label="how much of the photo is shown before it was colored" style="width:100%"
+oninput="this.previousElementSibling.style.clipPath='inset(0 0 0 '+this.value+'%)'"></div>"""
+
+def before_after(
+    before: Image.Image, # the photo
+    after: Image.Image, # in color
+    width: int=500, # in pixels
+): # shows itself at the end of a notebook's cell
+    "Two pictures with a slider between them"
+    from IPython.display import HTML
+    return HTML(_slider.format(width=width, before=_data_url(before, width), after=_data_url(after, width)))

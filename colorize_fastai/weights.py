@@ -107,10 +107,20 @@ def _find(weights):
     return path
 
 # %% ../nbs/23_weights.ipynb #00000018
+_foreign = {b'version https://git-lfs': 'a Git LFS pointer, not the file itself: fetch it with git lfs pull',
+    b'PK': "PyTorch's own format (.pth, .pt), which may hold any code: load it where it comes from, and save the net with save_weights",
+    b'\x80': 'a pickle, which may hold any code: load it where it comes from, and save the net with save_weights',
+    b'\x89HDF': 'an HDF5 file, of Keras perhaps: this needs a net of colorize_fastai', b'\x1f\x8b': 'a compressed file: unpack it first',
+    b'<': 'a web page: download the file itself'}
+
 def _open(path):
+    "The safetensors file at `path`"
     try: return safe_open(path, 'pt', 'cpu')
-    except (SafetensorError, OSError) as e: raise WeightsError(
-        f'{path.name} is not a whole safetensors file ({str(e)[:80]}; {path.stat().st_size} bytes): fetch or save it again') from None
+    except (SafetensorError, OSError) as e:
+        with open(path, 'rb') as f: head = f.read(32)
+        what = next((v for k,v in _foreign.items() if head.startswith(k)), None)
+        raise WeightsError(f'{path.name}: {what}' if what else f'{path.name} is not a whole safetensors file ({str(e)[:80]}; '
+            f'{path.stat().st_size} bytes): fetch or save it again') from None
 
 # %% ../nbs/23_weights.ipynb #0000001a
 def weights_info(
