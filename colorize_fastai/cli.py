@@ -137,7 +137,9 @@ def _progress(jobs, n, out='.'):
             if job.note: _say(f'{job.src}: {job.note}')
             sizes.append(job.dst.stat().st_size)
         left = (time.monotonic() - start)/(i + 1)*(n - i - 1)
-        if not said and len(sizes) == 20: said = _say(_forecast(sizes, left, n - i - 1, Path(out).parent if Path(out).suffix else out)) is None
+        if not said and len(sizes) == 20:
+            _say(_forecast(sizes, left, n - i - 1, out))
+            said = True
         _say(f"[{'#'*(30*(i+1)//n):30}] {i+1}/{n}{f', {_clock(left)} left' if left > 5 else ''}", bar=True)
         yield job
     _say('', bar=True)
