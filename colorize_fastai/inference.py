@@ -17,7 +17,7 @@ import numpy as np, torch
 from fastcore.basics import patch
 from PIL import Image
 from torch import nn
-from .color import L_ab_to_bytes, from_L_ab, to_L_ab
+from .color import from_L_ab, recolor, to_L_ab
 from .deep import to_bytes
 from .generator import PaletteUnet
 from .machine import compute_device, keep_modes
@@ -102,24 +102,28 @@ def _rows(x, rows, height):
     return torch.lerp(x.index_select(1, i), x.index_select(1, (i + 1).clamp(max=h - 1)), (at - i)[:,None])
 
 # %% ../nbs/09_inference.ipynb #00000011
-def _L_of(px):
-    "Lightness of uint8 [h,w,3], or of uint16 [h,w] or [h,w,3]"
-    if px.dtype == np.uint8: return to_L_ab(torch.from_numpy(px).permute(2,0,1))[0]
+def _deep_L(px):
+    "Lightness of uint16 [h,w] or [h,w,3]"
     px = torch.from_numpy(px.astype(np.float32)/65535)
     return to_L_ab(px.permute(2,0,1) if px.ndim == 3 else px.expand(3, -1, -1))[0]
 
-def _pixels(L, ab, deep):
-    "L and ab as uint8 or uint16 [h,w,3]"
-    px = (from_L_ab(L, ab).clamp(0, 1)*65535).round() if deep else L_ab_to_bytes(L, ab)
-    if not ab.any(): px = px[1].expand_as(px) # grey to the last bit
-    return px.permute(1,2,0).cpu().numpy().astype(np.uint16 if deep else np.uint8)
+def _deep_pixels(px, ab):
+    "uint16 [h,w,3] of 16 bits `px` and color"
+    rgb = (from_L_ab(_deep_L(px).to(ab.device), ab).clamp(0, 1)*65535).round()
+    if not ab.any(): rgb = rgb[1].expand_as(rgb) # grey to the last bit
+    return rgb.permute(1,2,0).cpu().numpy().astype(np.uint16)
+
+def _picture(rgb, ab):
+    "A picture of another with color"
+    px = recolor(_tensor(rgb).to(ab.device), ab).cpu().numpy()
+    return Image.merge('RGB', [Image.fromarray(o) for o in px])
 
 # %% ../nbs/09_inference.ipynb #19e00013
 @torch.no_grad()
 def add_color(
     rgb: Image.Image|np.ndarray, # the photo, mode 'RGB', or 16 bits [H,W] or [H,W,3]; only its lightness is used
     ab: torch.Tensor, # its color, [2,h,w], a*b*/110, of any size
-    strip: int=2**18, # pixels that are worked on at a time
+    strip: int=2**19, # pixels that are worked on at a time
     in_place: bool=False, # may the photo itself become the result? That spares memory
 ) -> Image.Image|np.ndarray: # the photo in color, of the photo's size and depth
     "Join a photo's lightness with a small map of its color"
@@ -128,10 +132,9 @@ def add_color(
     res = np.empty((h, w, 3), np.uint16) if deep else rgb if in_place else Image.new('RGB', (w, h))
     ab, n = _rows(ab.float().mT, _span(0, w, ab), w).mT.contiguous(), max(1, strip//w)
     for y in range(0, h, n):
-        L = _L_of(rgb[y:y+n,:,:3] if deep and rgb.ndim == 3 else rgb[y:y+n] if deep else np.array(rgb.crop((0, y, w, min(y + n, h)))))
-        px = _pixels(L.to(ab.device), _rows(ab, _span(y, y + L.shape[1], ab), h), deep)
-        if deep: res[y:y+n] = px
-        else: res.paste(Image.fromarray(px), (0, y))
+        color = _rows(ab, _span(y, min(y + n, h), ab), h)
+        if deep: res[y:y+n] = _deep_pixels(rgb[y:y+n,:,:3] if rgb.ndim == 3 else rgb[y:y+n], color)
+        else: res.paste(_picture(rgb.crop((0, y, w, min(y + n, h))), color), (0, y))
     return res
 
 # %% ../nbs/09_inference.ipynb #19e00004

@@ -4,7 +4,7 @@ import pytest
 import torch
 from skimage import color as sk
 from colorize_fastai import color as room
-from colorize_fastai.color import AB_SCALE, L_SCALE, L_ab_to_bytes, fit_gamut, from_L_ab, join_L_ab, lab2rgb, rgb2lab, to_L_ab
+from colorize_fastai.color import AB_SCALE, L_SCALE, fit_gamut, from_L_ab, join_L_ab, lab2rgb, recolor, rgb2lab, to_L_ab
 
 GRID = 128 # 128³ = 2,097,152 colors
 devices = ['cpu', pytest.param('cuda', marks=pytest.mark.cuda)]
@@ -82,19 +82,25 @@ def test_bytes_in_pieces():
 
 @pytest.mark.parametrize('device', devices)
 def test_bytes_come_back(bytes_and_lab, device):
+    "A photo with its own color is itself"
     rgb, *_ = bytes_and_lab
-    got = L_ab_to_bytes(*to_L_ab(rgb.to(device)))
+    got = recolor(rgb.to(device), to_L_ab(rgb.to(device))[1])
     assert got.dtype == torch.uint8 and got.device.type == device
     d = (got.cpu().int() - rgb.int()).abs()
     assert d.max() <= 1 and (d[:,rgb.amin(0) > 45] > 0).float().mean() < .002 # the table is coarse in the dark alone
 
+@pytest.mark.parametrize('grey', [True, False])
 @pytest.mark.parametrize('device', devices)
-def test_bytes_of_any_color(anywhere, device):
-    "Seldom a step; where the bisection ends elsewhere, in the dark, hardly ever a few"
-    L,ab = anywhere[:1]/L_SCALE - 1, anywhere[1:]/AB_SCALE
-    want = from_L_ab(L, ab).mul(255).round()
-    d = (L_ab_to_bytes(L.to(device), ab.to(device)).cpu() - want).abs()
+def test_bytes_of_any_color(device, grey):
+    "Seldom a step; where the bisection ends elsewhere, in the dark, hardly ever a few; and every grey without color is itself"
+    g = torch.Generator().manual_seed(0)
+    rgb = torch.randint(0, 256, (3, 300, 301), generator=g, dtype=torch.uint8)
+    if grey: rgb = rgb[:1].expand(3, -1, -1)
+    ab = (torch.rand(2, 300, 301, generator=g)*2 - 1)*torch.linspace(0, 1, 301)
+    want = from_L_ab(to_L_ab(rgb)[0], ab).mul(255).round()
+    d = (recolor(rgb.to(device), ab.to(device)).cpu() - want).abs()
     assert d.max() <= 5 and (d > 1).float().mean() < 1e-4 and (d > 0).float().mean() < .01
+    if grey: assert torch.equal(recolor(rgb, ab*0), rgb)
 
 def test_grey_is_neutral_and_white_is_100():
     lab = rgb2lab(torch.linspace(0, 1, 256).expand(3, 1, 256))
