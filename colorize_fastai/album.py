@@ -66,15 +66,15 @@ manifest_of = cache(Manifest) # of a folder; `plan_files` looks anew
 def _mark_at(path): return manifest_of(path.parent).get(path) or mark_of(file_xmp(path))
 
 def _earlier(job, taken):
-    "(where an earlier result of this photo lies, its mark, what `same_photo` says); Nones if there is none"
+    "(where an earlier result of this photo lies, its mark, what `same_photo` says) of each"
     gaps = 0
     for dst in _names(job.dst):
         if not os.path.lexists(dst):
             gaps += 1 # a name may be free again, or differ in capitals only
-            if gaps > 1: return None, None, None
+            if gaps > 1: return
             continue
         mark = _key(dst) not in taken and _mark_at(dst)
-        if mark and (same := same_photo(mark, job.src)): return dst, mark, same
+        if mark and (same := same_photo(mark, job.src)): yield dst, mark, same
 
 # %% ../nbs/35_album.ipynb #a700000d
 def _as_asked(mark, made_with): return bool(made_with) and all(mark.get(k) == v and v for k,v in made_with.items())
@@ -82,13 +82,13 @@ def _as_asked(mark, made_with): return bool(made_with) and all(mark.get(k) == v 
 def _settled(job, taken, made_with, overwrite):
     "`job` where an earlier result of its photo decides over it"
     if job.status: return job
-    dst, mark, same = _earlier(job, taken)
-    if not dst: return job
-    if same == 'same' and not overwrite and _as_asked(mark, made_with):
-        job = job._replace(dst=dst, status='kept', note=f'{dst}: is there already')
-    elif overwrite or untouched(mark, dst): job = job._replace(dst=dst, info='anew')
+    found = list(_earlier(job, taken))
+    there = [dst for dst,mark,same in found if same == 'same' and _as_asked(mark, made_with)]
+    old = [dst for dst,mark,_ in found if overwrite or untouched(mark, dst)]
+    if there and not overwrite: job = job._replace(dst=there[0], status='kept', note=f'{there[0]}: is there already')
+    elif old: job = job._replace(dst=old[0], info='anew')
     else: return job
-    taken.add(_key(dst))
+    taken.add(_key(job.dst))
     return job
 
 # %% ../nbs/35_album.ipynb #a700000f

@@ -52,12 +52,12 @@ def read_deep(
     if im.format == 'TIFF' and im.tag_v2.get(BITS) in ((16,)*3, (16,)*4) and im.tag_v2.get(WHITE_IS_ZERO) == 2:
         import tifffile # here, since few photos need it
         x = tifffile.imread(file, key=page)
-        x = np.moveaxis(x, 0, -1) if x.ndim == 3 and x.shape[1:] == im.size[::-1] else x # a plane a channel
+        if x.ndim == 3 and x.shape[2] not in (3, 4): x = np.moveaxis(x, 0, -1) # a plane a channel
     elif im.format == 'PNG' and _deep_png(head := file.read(29)):
         import imagecodecs
         x = imagecodecs.png_decode(head + file.read())
     else: return None
-    return x if x.dtype == np.uint16 and x.shape[:2] == im.size[::-1] and x.ndim == 3 and x.shape[2] in (3, 4) else None
+    return x if x.dtype == np.uint16 and sorted(x.shape[:2]) == sorted(im.size) and x.ndim == 3 and x.shape[2] in (3, 4) else None
 
 # %% ../nbs/33_deep.ipynb #a500000b
 def _chunks(png):

@@ -212,11 +212,14 @@ def _decode(im, min_side, file=None, page=0):
     "A `Photo` from an opened image; `file` is where it came from"
     if im.format in ('JPEG', 'MPO') and min_side: im.draft(None, (min_side, min_side))
     pages, remarks = _to_page(im, page)
+    if im.format == 'TIFF': stored = im.tag_v2.get(ORIENTATION, 1); im.load() # Pillow turns it
     turn, exif = _exif(im)
     icc = im.info.get('icc_profile')
     im.load()
     pixels, deep = _to_8bit(im)
-    if deep is None and file and not min_side and im.format in ('PNG', 'TIFF'): file.seek(0); deep = read_deep(file, im, im.tell())
+    if deep is None and file and not min_side and im.format in ('PNG', 'TIFF'):
+        file.seek(0)
+        deep = _turned(read_deep(file, im, im.tell()), stored if im.format == 'TIFF' else 1)
     pixels, alpha = _split_alpha(pixels)
     rgb, res = _to_srgb(pixels, icc), Photo(None, exif=exif, pages=pages, remarks=remarks)
     res.meta = read_meta(im, turn in (5, 6, 7, 8))
@@ -318,7 +321,7 @@ def save_photo(
     fmt = FORMATS.get(path.suffix.lower())
     if fmt is None: raise ValueError(f'{path}: cannot write {path.suffix or "a file without suffix"}; expected one of {" ".join(FORMATS)}')
     if rgb.mode != 'RGB': raise ValueError(f"{path}: got a picture in mode {rgb.mode!r}, expected 'RGB'")
-    meta, lost = _meta_of(like, mark)
+    meta, lost = _meta_of(like, mark if fmt != 'BMP' else None)
     if deep is not None and fmt not in ('TIFF', 'PNG'): deep = lost.append(f'16 bits, written as 8: {fmt} has no more')
     try:
         if deep is None: lost += _write_8bit(path, fmt, rgb, like, meta, quality)
