@@ -107,16 +107,16 @@ def _deep_L(px):
     px = torch.from_numpy(px.astype(np.float32)/65535)
     return to_L_ab(px.permute(2,0,1) if px.ndim == 3 else px.expand(3, -1, -1))[0]
 
-def _deep_pixels(px, ab):
-    "uint16 [h,w,3] of 16 bits `px` and color"
+def _deep_pixels(px, ab, plain=False):
+    "uint16 [h,w,3] of 16 bits `px` and color; `plain`: it is grey, to the last bit"
     rgb = (from_L_ab(_deep_L(px).to(ab.device), ab).clamp(0, 1)*65535).round()
-    if not ab.any(): rgb = rgb[1].expand_as(rgb) # grey to the last bit
+    if plain: rgb = rgb[1].expand_as(rgb)
     return rgb.permute(1,2,0).cpu().numpy().astype(np.uint16)
 
-def _picture(rgb, ab):
-    "A picture of another with color"
+def _picture(rgb, ab, plain=False):
+    "A picture of another with color; `plain` as above"
     px = recolor(_tensor(rgb).to(ab.device), ab).cpu().numpy()
-    return Image.merge('RGB', [Image.fromarray(o) for o in px])
+    return Image.merge('RGB', [Image.fromarray(px[1 if plain else i]) for i in range(3)])
 
 # %% ../nbs/09_inference.ipynb #19e00013
 @torch.no_grad()
@@ -130,11 +130,12 @@ def add_color(
     deep = isinstance(rgb, np.ndarray)
     h, w = rgb.shape[:2] if deep else rgb.size[::-1]
     res = np.empty((h, w, 3), np.uint16) if deep else rgb if in_place else Image.new('RGB', (w, h))
+    plain = not ab.any()
     ab, n = _rows(ab.float().mT, _span(0, w, ab), w).mT.contiguous(), max(1, strip//w)
     for y in range(0, h, n):
         color = _rows(ab, _span(y, min(y + n, h), ab), h)
-        if deep: res[y:y+n] = _deep_pixels(rgb[y:y+n,:,:3] if rgb.ndim == 3 else rgb[y:y+n], color)
-        else: res.paste(_picture(rgb.crop((0, y, w, min(y + n, h))), color), (0, y))
+        if deep: res[y:y+n] = _deep_pixels(rgb[y:y+n,:,:3] if rgb.ndim == 3 else rgb[y:y+n], color, plain)
+        else: res.paste(_picture(rgb.crop((0, y, w, min(y + n, h))), color, plain), (0, y))
     return res
 
 # %% ../nbs/09_inference.ipynb #19e00004

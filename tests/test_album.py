@@ -191,7 +191,7 @@ def test_all_pages(small, tmp_path, capsys, deep):
         assert mark_of(f.pages[0].tags[700].value)['source'] == 'pages.tif'
         for i,p in enumerate(f.pages):
             got, want = p.asarray()/(65535 if deep else 255), scan((72, 96 + i))/65535 if deep else scan((72, 96 + i), np.uint8, 255)/255
-            assert np.abs(rgb2lab(got)[...,0] - rgb2lab(np.dstack([want]*3))[...,0]).max() < (.05 if deep else 1.2)
+            assert np.abs(rgb2lab(got)[...,0] - rgb2lab(np.dstack([want]*3))[...,0]).max() < (.05 if deep else .5)
     assert colorize([str(tmp_path/'pages.tif'), '-o', str(tmp_path/'jpg'), '--format', 'jpg', *small]) == 0
     assert 'first page of 3' in capsys.readouterr().err
 

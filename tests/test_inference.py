@@ -29,11 +29,11 @@ def tensor(im): return torch.from_numpy(np.array(im)).permute(2,0,1)[None]/255
 @pytest.mark.parametrize('saturation', [0., 1., 3.])
 @pytest.mark.parametrize('name', ['astronaut', 'coffee', 'rocket'])
 def test_lightness_is_kept(colorizer, name, saturation):
-    "L*, by scikit-image, before and after; 8 bits round it by up to about one unit in the dark"
+    "L*, by scikit-image, before and after: what 8 bits round it by"
     before = read_rgb(sample_photos()[name]); after = colorizer(before, saturation=saturation)
     assert after.size == before.size and after.mode == 'RGB'
     d = np.abs(rgb2lab(np.asarray(after))[...,0] - rgb2lab(np.asarray(before))[...,0])
-    assert d.max() < 1.2 and d.mean() < .2
+    assert d.max() < .5 and d.mean() < .11
     chroma = np.hypot(*np.moveaxis(rgb2lab(np.asarray(after))[...,1:], -1, 0)).mean()
     assert chroma < .6 if saturation == 0 else chroma > 3
 
