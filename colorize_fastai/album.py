@@ -164,7 +164,7 @@ def _is_own(photo):
 def _left_alone(photo, job, color):
     "`job` with its end, if its photo is not to be colored"
     if _is_own(photo): return job._replace(status='own', note=f'{job.src}: made by colorize')
-    what = color != 'recolor' and in_color(photo.rgb)
+    what = color != 'recolor' and photo.luma is None and in_color(photo.rgb)
     if not what: return None
     note = f'{job.src}: {what} in color already'
     if color == 'skip': return job._replace(status='color', note=note)
@@ -207,7 +207,7 @@ def _one_file(colorizer, saturation, color, mark, save, job):
     "Color and write the photo of `job`"
     start, photo = time.monotonic(), read_photo(job.src)
     if left := _left_alone(photo, job, color): return left
-    if is_dots(photo.rgb): photo.remarks.append(
+    if is_dots(photo.luma or photo.rgb): photo.remarks.append(
         'only dots of black and white, which leave no room for color: scan it in grey, or blur it first')
     how = new_mark(job.src if job.src.is_file() else None, **colorizer.made_with(saturation))
     res = _write(colorizer, job, photo, saturation, how if mark else None, save)

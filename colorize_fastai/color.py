@@ -205,8 +205,8 @@ def _greys(device):
     return Y.float().to(device), _bent(Y, _d**3, lambda x: x**(1/3), 1/(3*_d**2)).float().to(device)
 
 def _luminance(rgb, Y):
-    "f(Y) of `rgb`, uint8 [3,n]; Y itself is written into `Y` [n]"
-    if torch.equal(rgb[0], rgb[1]) and torch.equal(rgb[1], rgb[2]):
+    "f(Y) of `rgb`, uint8 [3,n] or, if it is grey, [1,n]; Y itself is written into `Y` [n]"
+    if len(rgb) == 1:
         i, (table, f) = rgb[0].int(), _greys(rgb.device)
         torch.index_select(table, 0, i, out=Y)
         return f.index_select(0, i)
@@ -232,8 +232,8 @@ def _outside(out, eps=1e-4):
     return (torch.maximum(hi, _top - lo) > _top*(1 + eps)).nonzero()[:,0]
 
 def _recolor(rgb, ab):
-    "`recolor` of uint8 [3,n] with ab [2,n]"
-    lin, out = torch.empty(2, *rgb.shape, device=ab.device)
+    "`recolor` of uint8 [3,n] or [1,n] with ab [2,n]"
+    lin, out = torch.empty(2, 3, rgb.shape[1], device=ab.device)
     d = ab*torch.tensor([[AB_SCALE/500], [-AB_SCALE/200]], device=ab.device)
     f = _luminance(rgb, lin[1])
     _other_lights(f, d, lin, out)
@@ -242,20 +242,20 @@ def _recolor(rgb, ab):
         roots = [o.index_select(0, far) for o in (f, *d)]
         s = _chroma_scale(*roots)
         out.index_copy_(1, far, torch.stack(_roots2lin(roots[0], roots[1]*s, roots[2]*s))*_top)
-    return _steps(ab.device).index_select(0, out.add_(.5).clamp_(0, _top).int().view(-1)).view(rgb.shape)
+    return _steps(ab.device).index_select(0, out.add_(.5).clamp_(0, _top).int().view(-1)).view(3, -1)
 
 # %% ../nbs/00_color.ipynb #000000282
 @torch.no_grad()
 def recolor(
-    rgb: torch.Tensor, # photo, uint8 [3,H,W]
+    rgb: torch.Tensor, # photo, uint8 [3,H,W], or [1,H,W] if it is grey
     ab: torch.Tensor, # its new color, a*b*/110, [2,H,W]
 ) -> torch.Tensor: # uint8 [3,H,W]
     "A photo with the lightness that it has and another color, inside the gamut"
-    if rgb.dtype != torch.uint8 or rgb.ndim != 3 or len(rgb) != 3: raise ValueError(
-        f'recolor got {rgb.dtype} {list(rgb.shape)}, expected a photo as uint8 [3,H,W]')
+    if rgb.dtype != torch.uint8 or rgb.ndim != 3 or len(rgb) not in (1, 3): raise ValueError(
+        f'recolor got {rgb.dtype} {list(rgb.shape)}, expected a photo as uint8 [3,H,W] or [1,H,W]')
     if ab.shape != (2, *rgb.shape[1:]): raise ValueError(
         f'recolor got a photo {list(rgb.shape)} and ab {list(ab.shape)}, expected one height and width: resize ab to the size of the photo')
-    return _recolor(rgb.reshape(3, -1), ab.float().reshape(2, -1)).view(rgb.shape)
+    return _recolor(rgb.reshape(len(rgb), -1), ab.float().reshape(2, -1)).view(3, *rgb.shape[1:])
 
 # %% ../nbs/00_color.ipynb #0000002d
 def safe_root(x):

@@ -53,7 +53,7 @@ def _photo(x):
     "`x`, which is no batch, as a `Photo`"
     if isinstance(x, Photo): return x
     if isinstance(x, np.ndarray): return Photo(_from_array(x, x.shape))
-    if not isinstance(x, torch.Tensor): return Photo(read_photo(x).rgb)
+    if not isinstance(x, torch.Tensor): return replace(read_photo(x), deep=None)
     shape, x = x.shape, x.detach().as_subclass(torch.Tensor).cpu()
     if x.ndim != 3: raise ValueError(f'got shape {tuple(shape)}, expected a tensor [C,H,W] or [B,C,H,W]')
     return Photo(_from_array((x.float() if x.dtype == torch.bfloat16 else x).permute(1,2,0).numpy(), shape))
@@ -77,18 +77,21 @@ def seen_size(
     return max(1, round(width*scale)), max(1, round(height*scale))
 
 # %% ../nbs/09_inference.ipynb #e0900002
-def _tensor(rgb): return torch.from_numpy(np.array(rgb)).permute(2,0,1) # uint8 [3,H,W]
+def _tensor(rgb):
+    "A picture as uint8 [3,H,W], or [1,H,W] if it has one band"
+    px = torch.from_numpy(np.array(rgb))
+    return px.permute(2,0,1) if px.ndim == 3 else px[None]
 
 # %% ../nbs/09_inference.ipynb #0000000b
 def seen_L(
-    rgb: Image.Image, # the photo
+    rgb: Image.Image, # the photo, mode 'RGB', or 'L' if it is grey
     size: int=256, # short side of what the net sees
 ) -> torch.Tensor: # [1,H,W] in [-1,1]
     "The lightness that the net is shown, made as it is in training"
     w, h = seen_size(*rgb.size, size)
     n = min(rgb.width//w, rgb.height//h)//3
     if n > 1: rgb = rgb.reduce(n) # means of squares: large scans need not be copied whole
-    return to_L_ab(torch.from_numpy(resize_pixels(np.array(rgb), h, w)).permute(2,0,1))[0]
+    return to_L_ab(torch.from_numpy(resize_pixels(np.array(rgb.convert('RGB')), h, w)).permute(2,0,1))[0]
 
 # %% ../nbs/09_inference.ipynb #e0900004
 def _span(start, stop, x): return torch.arange(start, stop, device=x.device, dtype=torch.float32)
@@ -121,15 +124,15 @@ def _picture(rgb, ab, plain=False):
 # %% ../nbs/09_inference.ipynb #19e00013
 @torch.no_grad()
 def add_color(
-    rgb: Image.Image|np.ndarray, # the photo, mode 'RGB', or 16 bits [H,W] or [H,W,3]; only its lightness is used
+    rgb: Image.Image|np.ndarray, # the photo, mode 'RGB' or 'L', or 16 bits [H,W] or [H,W,3]; only its lightness is used
     ab: torch.Tensor, # its color, [2,h,w], a*b*/110, of any size
     strip: int=2**19, # pixels that are worked on at a time
-    in_place: bool=False, # may the photo itself become the result? That spares memory
+    into: Image.Image=None, # picture to paint into, which may be the photo itself: that spares memory
 ) -> Image.Image|np.ndarray: # the photo in color, of the photo's size and depth
     "Join a photo's lightness with a small map of its color"
     deep = isinstance(rgb, np.ndarray)
     h, w = rgb.shape[:2] if deep else rgb.size[::-1]
-    res = np.empty((h, w, 3), np.uint16) if deep else rgb if in_place else Image.new('RGB', (w, h))
+    res = np.empty((h, w, 3), np.uint16) if deep else into or Image.new('RGB', (w, h))
     plain = not ab.any()
     ab, n = _rows(ab.float().mT, _span(0, w, ab), w).mT.contiguous(), max(1, strip//w)
     for y in range(0, h, n):
@@ -297,10 +300,10 @@ def _framed(px, ab, box):
 
 def _painted(photo, ab, box=None, in_place=False):
     "The `Photo` in color"
-    px = photo.rgb if photo.deep is None else photo.deep
-    res = _framed(px, ab, box) if box else add_color(px, ab, in_place=in_place)
-    if photo.deep is None: return replace(photo, rgb=res)
-    return replace(photo, rgb=Image.fromarray(to_bytes(res)), deep=res)
+    px = photo.deep if photo.deep is not None else photo.luma or photo.rgb
+    res = _framed(px, ab, box) if box else add_color(px, ab, into=photo.rgb if in_place else None)
+    if photo.deep is None: return replace(photo, rgb=res, luma=None)
+    return replace(photo, rgb=Image.fromarray(to_bytes(res)), deep=res, luma=None)
 
 # %% ../nbs/09_inference.ipynb #19e00010
 @patch
@@ -324,8 +327,9 @@ def __call__(self:Colorizer,
     "Colorize a photo or a batch"
     size, saturation = _checked(self.size if size is None else size), check_saturation(saturation)
     photos, batch = _photos(x)
-    device, boxes = next(self.net.parameters(), torch.empty(0)).device, [find_frame(p.rgb) for p in photos]
-    Ls = [seen_L(p.rgb.crop(b) if b else p.rgb, size).to(device) for p,b in zip(photos, boxes)]
+    device, px = next(self.net.parameters(), torch.empty(0)).device, [p.luma or p.rgb for p in photos]
+    boxes = [find_frame(o) for o in px]
+    Ls = [seen_L(o.crop(b) if b else o, size).to(device) for o,b in zip(px, boxes)]
     res = [_painted(p, ab*saturation, b, in_place)
         for p,ab,b in zip(photos, self._maps(Ls, vividness=vividness), boxes, strict=True)]
     res = [r if isinstance(o, Photo) else r.rgb for o,r in zip(x if batch else [x], res)]

@@ -49,11 +49,11 @@ def in_color(
 
 # %% ../nbs/34_nature.ipynb #a600000b
 def is_dots(
-    rgb: Image.Image, # photo
+    rgb: Image.Image, # photo, mode 'RGB' or 'L'
 ) -> bool:
     "Is the photo of black and white dots?"
     (w, h), side = rgb.size, 512 # the middle is enough
-    part = rgb.crop((max(0, w - side)//2, max(0, h - side)//2, (w + min(w, side))//2, (h + min(h, side))//2)).getchannel('G')
+    part = rgb.crop((max(0, w - side)//2, max(0, h - side)//2, (w + min(w, side))//2, (h + min(h, side))//2)).convert('L')
     n = np.array(part.histogram(), float)/(part.width*part.height)
     black, white = n[:9].sum(), n[247:].sum()
     return bool(black + white > .97 and min(black, white) > .02)
@@ -81,7 +81,7 @@ def _sides(x, n, full):
 def _grey(im): return np.asarray(im.convert('L'), dtype=np.float32)*(100/255)
 
 def find_frame(
-    rgb: Image.Image, # photo, mode 'RGB'
+    rgb: Image.Image, # photo, mode 'RGB' or 'L'
 ) -> tuple | None: # (left, top, right, bottom) of what is inside, in pixels; None: no frame
     "Where the picture lies in its frame"
     n = max(1, min(rgb.size)//256)

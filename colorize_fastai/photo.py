@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 import numpy as np, torch, torch.nn.functional as F
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageChops, ImageCms
 from torch import Tensor
 from .deep import OutOfRange, deep_grey, read_deep, to_bytes, write_deep, write_tiff
 from .files import whole_file
@@ -161,6 +161,7 @@ class Photo:
     path: Path = None           # where it came from, if from a file
     remarks: list = field(default_factory=list) # what was lost on the way, a line each
     meta: dict = field(default_factory=dict) # what else its file said (`read_meta`)
+    luma: Image.Image = None    # `rgb` in one band ('L'), if it is grey
     pages: int = 1              # how many there are, in a TIFF; this is one of them
     deep: np.ndarray = None     # the picture in 16 bits, [H,W], [H,W,3] or [H,W,4], if the file has them
 
@@ -207,6 +208,16 @@ def _to_page(im, page):
     n = getattr(im, 'n_frames', 1) if im.format not in ('TIFF', 'MPO') else 1 # behind the first picture of an MPO lie its helpers
     return len(pages), [f'its first picture; there are {n}'] if n > 1 else []
 
+# %% ../nbs/01_photo.ipynb #16d00021
+def _luma(rgb):
+    "`rgb` as one band, if all three are the same"
+    few = np.asarray(rgb.resize((min(64, rgb.width), min(64, rgb.height)), Image.Resampling.NEAREST))
+    if np.ptp(few, axis=2).any(): return None # in color, most of the time
+    for y in range(0, rgb.height, 256): # a large scan is not copied whole
+        r, g, b = rgb.crop((0, y, rgb.width, min(y + 256, rgb.height))).split()
+        if any(ImageChops.difference(g, o).getbbox() for o in (r, b)): return None
+    return rgb.getchannel('G')
+
 # %% ../nbs/01_photo.ipynb #16d00004
 def _decode(im, min_side, file=None, page=0):
     "A `Photo` from an opened image; `file` is where it came from"
@@ -225,7 +236,8 @@ def _decode(im, min_side, file=None, page=0):
     res.meta = read_meta(im, turn in (5, 6, 7, 8))
     if deep is not None and (deep := _deep_srgb(deep, icc)) is None: res.remarks.append(
         'its 16 bits have a color profile of their own, and were made 8')
-    res.rgb, res.alpha, res.deep = (_turned(o, turn) for o in (rgb, alpha, deep))
+    luma = pixels if pixels.mode == 'L' and not icc else _luma(rgb)
+    res.rgb, res.alpha, res.deep, res.luma = (_turned(o, turn) for o in (rgb, alpha, deep, luma))
     res.rgb.info = {}  # else whoever reads this picture again would turn and translate it again
     return res
 

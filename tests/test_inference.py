@@ -33,7 +33,7 @@ def test_lightness_is_kept(colorizer, name, saturation):
     before = read_rgb(sample_photos()[name]); after = colorizer(before, saturation=saturation)
     assert after.size == before.size and after.mode == 'RGB'
     d = np.abs(rgb2lab(np.asarray(after))[...,0] - rgb2lab(np.asarray(before))[...,0])
-    assert d.max() < .5 and d.mean() < .11
+    assert d.max() < .5 and d.mean() < .12
     chroma = np.hypot(*np.moveaxis(rgb2lab(np.asarray(after))[...,1:], -1, 0)).mean()
     assert chroma < .6 if saturation == 0 else chroma > 3
 
