@@ -261,24 +261,30 @@ def _sheet(files, ways, colorizer):
         row[0].set_ylabel(f.name[:24], size=7)
     return fig
 
+# %% ../nbs/28_cli.ipynb #28f00020
+def _planned(args):
+    "The colorizer, and what it is to do"
+    from colorize_fastai.album import plan_files, which_shard
+    from colorize_fastai.inference import Colorizer, best_size
+    from colorize_fastai.photo import sample_photos
+    samples = [*sample_photos().values(), *sample_photos(grey=True).values()] if args.samples else []
+    colorizer, best = Colorizer(args.weights, args.device, args.size, args.vividness), best_size(args.weights)
+    if not best/2 <= colorizer.size <= best*2: _say(
+        f'--size {colorizer.size}: these weights see best at {best}; so far from that colors get erratic')
+    return colorizer, plan_files([*_expanded(args.photos), *samples], args.out, args.suffix, _format(args.format),
+        colorizer.made_with(args.saturation), args.overwrite, which_shard(args.shard))
+
 # %% ../nbs/28_cli.ipynb #15b00006
 def _colorize(args, command):
     "Do what `args` ask for; the exit status"
     with _made_to_stay(command):
-        from colorize_fastai.album import colorize_files, plan_files, which_shard
-        from colorize_fastai.inference import Colorizer, best_size
-        from colorize_fastai.photo import sample_photos
+        from colorize_fastai.album import colorize_files
     if args.report and not Path(args.report).absolute().parent.is_dir(): raise ValueError(
         f'no folder {Path(args.report).parent} for {Path(args.report).name}: make it first')
     if args.compare: return _compare(args)
     _one_value(args)
     if args.photos == ['-'] or args.out == '-': return _through(args)
-    samples = [*sample_photos().values(), *sample_photos(grey=True).values()] if args.samples else []
-    colorizer, done, count = Colorizer(args.weights, args.device, args.size, args.vividness), [], Counter()
-    if not best_size(args.weights)/2 <= colorizer.size <= best_size(args.weights)*2: _say(
-        f'--size {colorizer.size}: these weights see best at {best_size(args.weights)}; so far from that colors get erratic')
-    plan = plan_files([*_expanded(args.photos), *samples], args.out, args.suffix, _format(args.format),
-        colorizer.made_with(args.saturation), args.overwrite, which_shard(args.shard))
+    (colorizer, plan), done, count = _planned(args), [], Counter()
     jobs = colorize_files(colorizer, plan, args.saturation, args.jobs, 'recolor' if args.samples else args.in_color, not args.no_mark,
         quality=args.quality, keep_times=args.keep_times)
     try:
