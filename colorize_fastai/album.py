@@ -20,7 +20,7 @@ from fastcore.basics import num_cpus
 from .color import colorfulness
 from .files import claimed, whole_file
 from .inference import Colorizer, check_saturation
-from .marks import Manifest, mark_of, new_mark, same_photo, untouched
+from .marks import Manifest, mark_of, new_mark, photo_id, same_photo, untouched
 from .nature import in_color, is_dots
 from .photo import FORMATS, PhotoError, file_xmp, is_image, look_through, photo_files, read_photo, save_pages, save_photo
 
@@ -116,7 +116,7 @@ def _one_by_one(jobs, made_with, overwrite, file):
         taken.add(_key(dst))
         if file and dst != j.dst: yield j._replace(status='failed', note=f'{j.dst}: is there already, and was not made from {j.src}; '
             'choose another name, or let it be overwritten')
-        else: yield j._replace(dst=dst)
+        else: yield j._replace(dst=dst, info='anew' if overwrite and os.path.lexists(dst) else None)
 
 # %% ../nbs/35_album.ipynb #a7000101
 def _in_shard(job, i, n):
@@ -215,19 +215,22 @@ def _one_file(colorizer, saturation, color, mark, save, job):
     return job._replace(status='written', note='; '.join(photo.remarks), info=_info(res.rgb, start))
 
 # %% ../nbs/35_album.ipynb #a7000091
-def _is_there(job, made_with):
-    "Has another process made the result meanwhile?"
-    mark = job.info != 'anew' and job.dst.is_file() and _mark_at(job.dst)
-    return mark and _as_asked(mark, made_with) and same_photo(mark, job.src) == 'same'
+def _claimed_file(work, colorizer, saturation, job):
+    "`work` of `job`, if the photo is not there yet and no other process is at it; under the next name if its own has been taken since"
+    made_with, me = colorizer.made_with(saturation), photo_id(job.src, content=False)['place']
+    for dst in _names(job.dst):
+        with claimed(dst, me) as other:
+            if other is not None and other != me: continue
+            if other == me: return job._replace(status='kept', note=f'{dst}: another process is at it')
+            if job.info == 'anew' or not os.path.lexists(dst): return work(job._replace(dst=dst))
+            mark = _mark_at(dst)
+            if mark and _as_asked(mark, made_with) and same_photo(mark, job.src) == 'same':
+                return job._replace(dst=dst, status='kept', note=f'{dst}: is there already')
 
 def _colorize_file(colorizer, saturation, color, mark, save, job):
     "`job` with its `status`; whatever is raised for one photo is the failure of this one"
     if job.status: return job
-    try:
-        with claimed(job.dst) as mine:
-            if not mine: return job._replace(status='kept', note=f'{job.dst}: another process is at it')
-            if _is_there(job, colorizer.made_with(saturation)): return job._replace(status='kept', note=f'{job.dst}: is there already')
-            return _one_file(colorizer, saturation, color, mark, save, job)
+    try: return _claimed_file(partial(_one_file, colorizer, saturation, color, mark, save), colorizer, saturation, job)
     except PhotoError as e: return job._replace(status='failed', note=str(e))
     except Exception as e:
         kind = '' if isinstance(e, (ValueError, OSError, RuntimeError)) else f'{type(e).__name__}: '

@@ -56,12 +56,17 @@ def write_link(
 # %% ../nbs/20_files.ipynb #20c00002
 def _alive(note, age):
     "Is the process that left `note`, `age` seconds ago, still at it?"
-    host, _, pid = note.partition(' ')
+    host, pid, *_ = *note.split(' '), '', ''
     if host != socket.gethostname() or not pid.isdecimal(): return age < 3600
     try: os.kill(int(pid), 0)
     except PermissionError: return True
     except OSError: return False
     return True
+
+def _other(note):
+    "What the process that has left `note` is at; nothing if that cannot be read any more"
+    try: return note.read_text().split(' ', 2)[2]
+    except (OSError, IndexError): return ''
 
 def _note(path, text):
     "Leave a note at `path`, if there is none; whether it was left"
@@ -78,7 +83,8 @@ def _note(path, text):
 @contextmanager
 def claimed(
     path: str | Path, # file that is going to be written
-): # whether it is ours
+    what: str = '', # what it is made from
+): # None if it is ours, or what the other process makes it from
     "Claim a file for the time of the block, unless another process has; folders that are made for it and stay empty are taken away"
     path = Path(path)
     note = path.with_name(f'.{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.claim')
@@ -86,8 +92,8 @@ def claimed(
     try:
         if not _alive(note.read_text(), time.time() - note.stat().st_mtime): note.unlink(missing_ok=True)
     except OSError: pass # there is none
-    mine = _note(note, f'{socket.gethostname()} {os.getpid()}')
-    try: yield mine
+    mine = _note(note, f'{socket.gethostname()} {os.getpid()} {what}')
+    try: yield None if mine else _other(note)
     finally:
         if mine: note.unlink(missing_ok=True)
         for o in new:

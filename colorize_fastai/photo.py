@@ -22,7 +22,7 @@ from torch import Tensor
 from .deep import OutOfRange, deep_grey, read_deep, to_bytes, write_deep, write_tiff
 from .files import whole_file
 from .marks import with_mark
-from .metadata import read_meta, save_args
+from .metadata import HOLDS, read_meta, save_args
 try: import simplejpeg
 except ImportError: simplejpeg = None
 
@@ -307,11 +307,12 @@ def _write_8bit(path, fmt, rgb, like, meta, quality):
     return lost
 
 # %% ../nbs/01_photo.ipynb #16d00006
-def _meta_of(like, mark):
+def _meta_of(like, mark, fmt):
     "What the file of a result shall say, and a remark if the photo's XMP cannot be read"
     said = {**like.meta, **(dict(exif=like.exif) if like.exif else {})}
     try: xmp, lost = with_mark(like.meta.get('xmp', b''), mark), []
     except ValueError as e: xmp, lost = with_mark(b'', mark), [f'{e}, left out']
+    if fmt == 'JPEG' and len(xmp) > HOLDS[fmt]['xmp']: xmp, lost = with_mark(b'', mark), ['a JPEG file cannot hold its XMP']
     return {**{k: v for k,v in said.items() if k != 'xmp'}, **(dict(xmp=xmp) if xmp else {})}, lost
 
 def _deep_pixels(px, alpha):
@@ -333,7 +334,7 @@ def save_photo(
     fmt = FORMATS.get(path.suffix.lower())
     if fmt is None: raise ValueError(f'{path}: cannot write {path.suffix or "a file without suffix"}; expected one of {" ".join(FORMATS)}')
     if rgb.mode != 'RGB': raise ValueError(f"{path}: got a picture in mode {rgb.mode!r}, expected 'RGB'")
-    meta, lost = _meta_of(like, mark if fmt != 'BMP' else None)
+    meta, lost = _meta_of(like, mark if fmt != 'BMP' else None, fmt)
     if deep is not None and fmt not in ('TIFF', 'PNG'): deep = lost.append(f'16 bits, written as 8: {fmt} has no more')
     try:
         if deep is None: lost += _write_8bit(path, fmt, rgb, like, meta, quality)
@@ -357,7 +358,7 @@ def save_pages(
     lost = []
     def pages():
         for i,p in enumerate(photos):
-            meta, said = _meta_of(p, mark) if not i else ({k: v for k,v in p.meta.items() if k in ('dpi', 'compression')}, [])
+            meta, said = _meta_of(p, mark, 'TIFF') if not i else ({k: v for k,v in p.meta.items() if k in ('dpi', 'compression')}, [])
             lost.extend(said)
             yield _deep_pixels(p.deep, p.alpha) if p.deep is not None else np.asarray(_with_alpha(p.rgb, p.alpha, 'TIFF')), meta
     big = like.pages*like.rgb.width*like.rgb.height*(3 if like.deep is None else 6) > 2**31

@@ -195,6 +195,12 @@ def test_all_pages(small, tmp_path, capsys, deep):
     assert colorize([str(tmp_path/'pages.tif'), '-o', str(tmp_path/'jpg'), '--format', 'jpg', *small]) == 0
     assert 'first page of 3' in capsys.readouterr().err
 
+def test_a_mark_has_room_where_the_xmp_of_a_photo_has_none(small, tmp_path, capsys):
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" xmlns:q="urn:q" q:long="' + b'x'*70_000 + b'"/></rdf:RDF></x:xmpmeta>'
+    old.save(tmp_path/'a.webp', xmp=xmp)
+    assert colorize([str(tmp_path/'a.webp'), '-o', str(tmp_path/'a.jpg'), *small]) == 0
+    assert mark_of(file_xmp(tmp_path/'a.jpg'))['source'] == 'a.webp' and 'cannot hold its XMP' in capsys.readouterr().err
+
 def test_animations_say_so(small, tmp_path, capsys):
     for end in ('gif', 'png', 'webp'): old.convert('RGB').save(tmp_path/f'a.{end}', save_all=True, append_images=[vary(9).convert('RGB')])
     assert colorize([str(tmp_path), '-o', str(tmp_path/'out'), *small]) == 0
@@ -331,6 +337,16 @@ def test_two_processes_in_one_folder(small, tmp_path):
     written = [r['photo'] for rs in rows for r in rs if r['status'] == 'written']
     assert len(written) == len(set(written)) == 30 and names(tmp_path/'out') == names(d)
     assert {r['status'] for rs in rows for r in rs} <= {'written', 'kept'} and not list((tmp_path/'out').glob('.*.claim'))
+
+def test_two_albums_at_once(small, tmp_path):
+    "Photos of the same names from two folders, by two processes into one: each is there"
+    for k,box in enumerate(('box1', 'box2')):
+        (tmp_path/box).mkdir()
+        for i in range(12): vary(40*k + i).save(tmp_path/box/f'{i:02}.png')
+    ps = [subprocess.Popen([command, str(tmp_path/box), '-o', str(tmp_path/'out'), '--jobs', '1', *small], stderr=subprocess.PIPE) for box in ('box1', 'box2')]
+    assert [p.wait(120) for p in ps] == [0, 0]
+    marks = [mark_of(file_xmp(tmp_path/'out'/n)) for n in names(tmp_path/'out')]
+    assert len({m['sha256'] for m in marks}) == len(marks) == 24
 
 def test_a_claim_of_a_dead_process_counts_for_nothing(small, tmp_path):
     old.save(tmp_path/'a.png')
