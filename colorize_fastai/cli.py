@@ -269,8 +269,7 @@ def _planned(args):
     from colorize_fastai.photo import sample_photos
     samples = [*sample_photos().values(), *sample_photos(grey=True).values()] if args.samples else []
     colorizer, best = Colorizer(args.weights, args.device, args.size, args.vividness), best_size(args.weights)
-    if not best/2 <= colorizer.size <= best*2: _say(
-        f'--size {colorizer.size}: these weights see best at {best}; so far from that colors get erratic')
+    if colorizer.size > 2*best: _say(f'--size {colorizer.size}: these weights see best at {best}; so far above that colors get erratic')
     return colorizer, plan_files([*_expanded(args.photos), *samples], args.out, args.suffix, _format(args.format),
         colorizer.made_with(args.saturation), args.overwrite, which_shard(args.shard))
 

@@ -52,11 +52,11 @@ def _from_array(a, shape):
 def _photo(x):
     "`x`, which is no batch, as a `Photo`"
     if isinstance(x, Photo): return x
-    if isinstance(x, np.ndarray): return Photo(_from_array(x, x.shape))
+    if isinstance(x, np.ndarray): return read_photo(_from_array(x, x.shape))
     if not isinstance(x, torch.Tensor): return replace(read_photo(x), deep=None)
     shape, x = x.shape, x.detach().as_subclass(torch.Tensor).cpu()
     if x.ndim != 3: raise ValueError(f'got shape {tuple(shape)}, expected a tensor [C,H,W] or [B,C,H,W]')
-    return Photo(_from_array((x.float() if x.dtype == torch.bfloat16 else x).permute(1,2,0).numpy(), shape))
+    return read_photo(_from_array((x.float() if x.dtype == torch.bfloat16 else x).permute(1,2,0).numpy(), shape))
 
 def _photos(x):
     "`x` as a list of `Photo`, and whether it was a batch"

@@ -118,7 +118,7 @@ def test_from_the_hub(net, tmp_path, hub, command):
     r = colorize('hf://user/repo', 'a'); assert r.returncode == 0, r.stderr
     r = colorize('hf://user/repo', 'b', HF_HUB_OFFLINE='1'); assert r.returncode == 0, r.stderr
     r = command('colorize', photo, '--weights', f, '-o', tmp_path/'c', '--device', 'cpu'); assert r.returncode == 0
-    assert len({(tmp_path/o/'p.png').read_bytes() for o in 'abc'}) == 1
+    assert len({Image.open(tmp_path/o/'p.png').tobytes() for o in 'abc'}) == 1
     r = colorize('hf://user/repo@v2/other.safetensors', 'd'); assert r.returncode == 0, r.stderr
     for weights,says in {'hf://user/repo/broken.safetensors': 'damaged', 'hf://user/none': 'No weights at hf://user/none: ', 'hf://user/repo/none.safetensors':
                          'No weights at hf://user/repo/none', 'hf://user/repo/pytorch_model.bin': 'write hf://user/repo'}.items():
