@@ -124,7 +124,7 @@ def _in_shard(job, i, n):
     return zlib.crc32(os.fsencode(job.src)) % n == i - 1
 
 def which_shard(
-    text: str=None, # 'i/n'; None: what torchrun, accelerate or srun have set
+    text: str=None, # 'i/n'; None: what torchrun or accelerate launch have set
 ) -> tuple: # (i, n), from (1, 1) on
     "The part of the work that this process has to do"
     env = os.environ

@@ -238,6 +238,7 @@ def _compare(args, most=12):
     from colorize_fastai.album import plan_files
     from colorize_fastai.inference import Colorizer
     plan = [j for j in plan_files(_expanded(args.photos), '.') if j.dst]
+    if not plan: raise ValueError('no photo to compare: name photos, or folders of photos')
     ways = list(product(*(_values(getattr(args, k), kind, f'--{k}') for k,kind in _listed.items())))
     fig = _sheet([j.src for j in plan[:most]], ways, Colorizer(args.weights, args.device))
     fig.savefig(args.compare, dpi=120)

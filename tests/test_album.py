@@ -1,5 +1,5 @@
 "Albums: results know their photos, photos in color are left alone, pages, depth and metadata stay, many processes share the work"
-import io, json, os, pickle, shutil, struct, subprocess, sys, threading, time
+import io, os, pickle, shutil, struct, subprocess, sys, threading, time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 import numpy as np, pytest, tifffile, torch
