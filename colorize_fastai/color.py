@@ -204,12 +204,12 @@ def _greys(device):
     Y = _linear_table(torch.device('cpu')).double()*sum(_rgb2xyz[1])
     return Y.float().to(device), _bent(Y, _d**3, lambda x: x**(1/3), 1/(3*_d**2)).float().to(device)
 
-def _luminance(rgb, Y):
+def _luminance(rgb, Y, out=None):
     "f(Y) of `rgb`, uint8 [3,n] or, if it is grey, [1,n]; Y itself is written into `Y` [n]"
     if len(rgb) == 1:
         i, (table, f) = rgb[0].int(), _greys(rgb.device)
         torch.index_select(table, 0, i, out=Y)
-        return f.index_select(0, i)
+        return torch.index_select(f, 0, i, out=out)
     lin = _linear_table(rgb.device).index_select(0, rgb.reshape(-1).int()).view(3, -1)
     torch.mm(_Y_of_rgb.to(lin.device)[None], lin, out=Y[None])
     f = Y.clamp(min=_d**3)
@@ -225,24 +225,31 @@ def _other_lights(f, d, lin, tmp):
         t.sub_(bright) # what is missing below `_d`, where the cube root turns into a line
         torch.pow(bright, 3, out=lin[row]).add_(t, alpha=3*_d**2)
 
-def _outside(out, eps=1e-4):
-    "Which of the colors [3,n], in 0…65535, sRGB cannot show"
-    hi, lo = torch.maximum(torch.maximum(out[0], out[1]), out[2]), torch.minimum(torch.minimum(out[0], out[1]), out[2])
-    if hi.max() <= _top*(1 + eps) and lo.min() >= -_top*eps: return []
-    return (torch.maximum(hi, _top - lo) > _top*(1 + eps)).nonzero()[:,0]
+def _outside(out, eps=1e-4, block=256):
+    "Which of the colors [3,n], in 0…65535, sRGB cannot show: blocks are looked at first, since most have none"
+    n, k = out.shape[1], out.shape[1]//block
+    blocks = out[:, :k*block].unflatten(1, (k, block))
+    far = (blocks.amax((0, 2)) > _top*(1 + eps)) | (blocks.amin((0, 2)) < -_top*eps)
+    inside = torch.arange(block, device=out.device)
+    at = torch.cat([(far.nonzero()*block + inside).view(-1), torch.arange(k*block, n, device=out.device)])
+    x = out.index_select(1, at)
+    return at[((x > _top*(1 + eps)) | (x < -_top*eps)).any(0)]
 
-def _recolor(rgb, ab):
-    "`recolor` of uint8 [3,n] or [1,n] with ab [2,n]"
-    lin, out = torch.empty(2, 3, rgb.shape[1], device=ab.device)
-    d = ab*torch.tensor([[AB_SCALE/500], [-AB_SCALE/200]], device=ab.device)
-    f = _luminance(rgb, lin[1])
+def _to_bytes(lin):
+    "uint8 sRGB [3,n] of linear light in 0…65535, of which nothing is left"
+    lin.add_(.5).clamp_(0, _top)
+    return _steps(lin.device).index_select(0, lin.int().reshape(-1)).view(3, -1)
+
+def _recolor(rgb, ab, room):
+    "uint8 [3,n] of uint8 [3,n] or [1,n] with ab [2,n], where it is outside of sRGB, and its roots there; `room` [9,n] is worked in"
+    lin, out, d, f = room.split((3, 3, 2, 1))
+    torch.mul(ab, ab.new_tensor([[AB_SCALE/500], [-AB_SCALE/200]]), out=d)
+    f = _luminance(rgb, lin[1], f[0])
     _other_lights(f, d, lin, out)
     torch.mm(_rgb_of_xyz.to(ab.device), lin, out=out)
-    if len(far := _outside(out)):
-        roots = [o.index_select(0, far) for o in (f, *d)]
-        s = _chroma_scale(*roots)
-        out.index_copy_(1, far, torch.stack(_roots2lin(roots[0], roots[1]*s, roots[2]*s))*_top)
-    return _steps(ab.device).index_select(0, out.add_(.5).clamp_(0, _top).int().view(-1)).view(3, -1)
+    far = _outside(out)
+    return _to_bytes(out), far, torch.stack([o.index_select(0, far) for o in (f, *d)])
+
 
 # %% ../nbs/00_color.ipynb #000000282
 @torch.no_grad()
@@ -255,7 +262,17 @@ def recolor(
         f'recolor got {rgb.dtype} {list(rgb.shape)}, expected a photo as uint8 [3,H,W] or [1,H,W]')
     if ab.shape != (2, *rgb.shape[1:]): raise ValueError(
         f'recolor got a photo {list(rgb.shape)} and ab {list(ab.shape)}, expected one height and width: resize ab to the size of the photo')
-    return _recolor(rgb.reshape(len(rgb), -1), ab.float().reshape(2, -1)).view(3, *rgb.shape[1:])
+    px, ab, res = rgb.reshape(len(rgb), -1), ab.float().reshape(2, -1), torch.empty(3, *rgb.shape[1:], dtype=torch.uint8, device=ab.device)
+    n, flat, far, roots = min(2**17, px.shape[1]), res.view(3, -1), [], [] # so few at a time stay in a processor's cache
+    room = torch.empty(9, n, device=ab.device)
+    for a in range(0, px.shape[1], n):
+        part = px[:, a:a+n]
+        flat[:, a:a+n], i, r = _recolor(part, ab[:, a:a+n], room[:, :part.shape[1]])
+        far.append(i + a); roots.append(r)
+    far, (y, dx, dz) = torch.cat(far), torch.cat(roots, 1)
+    s = _chroma_scale(y, dx, dz)
+    flat[:, far] = _to_bytes(torch.stack(_roots2lin(y, dx*s, dz*s))*_top)
+    return res
 
 # %% ../nbs/00_color.ipynb #0000002d
 def safe_root(x):

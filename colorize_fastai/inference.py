@@ -126,7 +126,7 @@ def _picture(rgb, ab, plain=False):
 def add_color(
     rgb: Image.Image|np.ndarray, # the photo, mode 'RGB' or 'L', or 16 bits [H,W] or [H,W,3]; only its lightness is used
     ab: torch.Tensor, # its color, [2,h,w], a*b*/110, of any size
-    strip: int=2**19, # pixels that are worked on at a time
+    strip: int=2**20, # pixels that are worked on at a time
     into: Image.Image=None, # picture to paint into, which may be the photo itself: that spares memory
 ) -> Image.Image|np.ndarray: # the photo in color, of the photo's size and depth
     "Join a photo's lightness with a small map of its color"
