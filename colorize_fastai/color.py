@@ -225,6 +225,7 @@ def _other_lights(f, d, lin, tmp):
         t.sub_(bright) # what is missing below `_d`, where the cube root turns into a line
         torch.pow(bright, 3, out=lin[row]).add_(t, alpha=3*_d**2)
 
+# %% ../nbs/00_color.ipynb #1600c002
 def _outside(out, eps=1e-4, block=256):
     "Which of the colors [3,n], in 0…65535, sRGB cannot show: blocks are looked at first, since most have none"
     n, k = out.shape[1], out.shape[1]//block
@@ -235,6 +236,8 @@ def _outside(out, eps=1e-4, block=256):
     x = out.index_select(1, at)
     return at[((x > _top*(1 + eps)) | (x < -_top*eps)).any(0)]
 
+
+# %% ../nbs/00_color.ipynb #1600c004
 def _to_bytes(lin):
     "uint8 sRGB [3,n] of linear light in 0…65535, of which nothing is left"
     lin.add_(.5).clamp_(0, _top)

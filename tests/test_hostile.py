@@ -49,6 +49,14 @@ def odd():
         'line.png': packed(Image.new('L', (3000,1), 99), 'PNG'), 'loop.tif': looped(), 'zip.jpg': b'PK\3\4' + bytes(99), 'new\nline.png': whole['PNG'], ' .png': whole['PNG'], 'ö…写.png': whole['PNG'],
         'x'*240 + '.png': whole['PNG'], 'comment.jpg': packed(grey, 'JPEG', comment=b'\xff\0\x80'*99), 'nested.jpg': whole['JPEG'][:-2] + whole['JPEG']}
 
+def as_mode(mode):
+    "`grey` in one of Pillow's modes"
+    if mode in ('LAB', 'HSV', 'YCbCr'): return grey.convert('RGB').convert(mode)
+    if mode in ('La', 'PA'): return grey.convert('LA').convert(mode)
+    if mode == 'RGBa': return grey.convert('RGBA').convert(mode)
+    if mode == 'F': return grey.convert('F').point(lambda x: x/255 + 0)
+    return grey.convert('I').convert(mode) if mode.startswith('I') else grey.convert(mode)
+
 def words(k, v):
     from PIL.PngImagePlugin import PngInfo
     info = PngInfo(); info.add_itxt(k, v)
@@ -93,6 +101,17 @@ def test_odd_files(small, tmp_path, capsys):
     assert done >= {'png.jpg', 'jpg.tif', 'bit.png', 'float.tif', 'int.tif', 'cmyk.jpg', 'cmyk.tif', 'lab.tif', 'rgba.png', 'la.png', 'palette.png', 'clear.gif', 'deep.png', 'pixel.png',
                     'line.png', 'new\nline.png', 'ö…写.png', 'comment.jpg', 'xmp.png', 'exif.png', 'icc.png'}
     assert not done & {'empty.jpg', 'one.png', 'zeros.tif', 'text.jpg', 'page.png', 'huge.png', 'wide.png', 'nothing.png', 'short.png', 'far.tif', 'nan.tif', 'zip.jpg'}
+
+def test_whatever_pillow_writes(small, tmp_path, capsys):
+    "Each kind of file that is colored, in each of Pillow's modes that it can hold"
+    files = {}
+    for fmt,end in (kinds | dict(PPM='ppm', HEIF='heic')).items():
+        for mode in ('1', 'L', 'LA', 'La', 'P', 'PA', 'RGB', 'RGBA', 'RGBa', 'RGBX', 'CMYK', 'YCbCr', 'LAB', 'HSV', 'I', 'I;16', 'I;16B', 'F'):
+            try: raw = packed(as_mode(mode), fmt); Image.open(io.BytesIO(raw)).load()
+            except (OSError, ValueError, KeyError, SystemError): continue # this kind cannot hold it
+            files[f'{mode.replace(";", "_")}.{end}'] = raw
+    assert len(files) >= 50 and {'I_16.tif', 'CMYK.jpg', 'PA.png', 'RGBA.webp', 'F.tif'} & set(files)
+    assert check(files, small, tmp_path, capsys) == set(files)
 
 @pytest.mark.skipif(os.name != 'posix', reason='file systems of its own')
 def test_links_and_names_that_are_no_text(small, tmp_path, capsys):
