@@ -14,6 +14,6 @@ setup(
     author=cfg['author'], license=cfg['license'], python_requires=f">={cfg['min_python']}",
     long_description=(here/'README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
     install_requires=cfg['requirements'].split(), extras_require=dict(imagenet=imagenet, trackers=trackers, dev=imagenet + trackers + dev),
-    packages=find_packages(include=['colorize_fastai*']), package_data={'colorize_fastai': ['pretrained/*']},
+    packages=find_packages(include=['colorize_fastai*']), package_data={'colorize_fastai': ['pretrained/*', 'assets/*']},
     entry_points=dict(console_scripts=cfg['console_scripts'].split(), nbdev=[f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"]),
 )
