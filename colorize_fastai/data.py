@@ -175,7 +175,7 @@ def age(
 # %% ../nbs/02_data.ipynb #0000001d
 class PhotoDataLoader(DataLoader):
     "Batches `(L, ab)` of photo files: L [B,1,size,size] in [-1,1], ab [B,2,size,size] in units of 110"
-    bands = 3 # of what `square` gives
+    channels = 1, 2 # of the two halves of a batch; together as many as `square` gives
     def __init__(self, dataset, bs=16, size=256, load_size=None, resize='crop', augment=False, seed=42, zoom=1., aged=0., rank=0, world=1,
                  **kwargs):
         super().__init__(dataset, bs=bs, **kwargs)
@@ -252,7 +252,7 @@ def create_batches(self:PhotoDataLoader, samps):
         if self.augment: crops = draw_crops(whole, self.load_size - n, _rng(self.seed, _augment, self.epoch, step))
         parts = draw_zooms(whole, n, self.zoom, _rng(self.seed, _zoom, self.epoch, step)) if self.augment else [(0, 0, n)]*whole
         at = [_rng(self.seed, _window_at, self.epoch, i).random() if self.augment else .5 for i in idxs]
-        res = torch.empty((len(idxs), self.bands, n, n), dtype=torch.uint8, memory_format=torch.channels_last)
+        res = torch.empty((len(idxs), sum(self.channels), n, n), dtype=torch.uint8, memory_format=torch.channels_last)
         for x,i,a,(top,left,flip),(down,right,side) in zip(res, idxs, at, crops[mine], parts[mine], strict=True):
             sq = self.square(i, a, (top + down, left + right, side))
             if side < n: sq = torch.from_numpy(resize_pixels(sq.permute(1, 2, 0).numpy(), n, n)).permute(2, 0, 1)

@@ -23,7 +23,7 @@ from .generator import PaletteUnet
 from .machine import compute_device, keep_modes
 from .nature import find_frame
 from .photo import Photo, PhotoError, read_photo, resize_pixels
-from .weights import load_generator, weights_info
+from .weights import WeightsError, load_generator, weights_info
 
 # %% ../nbs/09_inference.ipynb #15c00001
 if hasattr(os, 'register_at_fork'): # torch's threads do not live through a fork: the child would wait for them forever
@@ -218,6 +218,14 @@ def vivid_setting(
     "What the dial `vividness` means for a net"
     return {k: v**_checked_vividness(vividness) for k,v in vivid.items()}
 
+# %% ../nbs/09_inference.ipynb #17a00001
+def _colorizing(net, weights):
+    "`net`, if it makes ab of L"
+    args = getattr(net, 'recipe', (None, {}))[1]
+    channels = args.get('n_in', 1), args.get('n_out', 2)
+    if channels == (1, 2): return net
+    raise WeightsError(f'{weights} holds a net for another task ({channels[0]} channels in, {channels[1]} out), expected one that makes ab of L')
+
 # %% ../nbs/09_inference.ipynb #00000018
 class Colorizer:
     "Gives photos color, with one net; call it with a photo or a batch"
@@ -230,7 +238,7 @@ class Colorizer:
         self.size, info = _checked(best_size(weights) if size is None else size), weights_info(weights)
         self.vividness = _checked_vividness(info.get('vividness', 0) if vividness is None else vividness)
         self.vivid, self.weights = info.get('vivid', VIVID), info['sha256'][:16]
-        self.net = load_generator(weights, compute_device(device)).to(memory_format=torch.channels_last) # convolutions are faster so
+        self.net = _colorizing(load_generator(weights, compute_device(device)), weights).to(memory_format=torch.channels_last) # faster so
     @classmethod
     def from_net(cls,
         net: nn.Module, # L [B,1,H,W] → ab [B,2,H,W]; stays where it is

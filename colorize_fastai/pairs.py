@@ -35,7 +35,7 @@ class PairFiles(PhotoFiles):
 
 class PairDataLoader(PhotoDataLoader):
     "Batches `(given, wanted)` of pairs of pictures, each [B,3,size,size] in [-1,1]"
-    bands, direction = 6, 'AtoB'
+    channels, direction = (3, 3), 'AtoB'
     def square(self, i, at, crop):
         "`crop` of both pictures of pair `i`, one after the other: uint8 [6,h,w]"
         file, (top, left, side) = self.dataset[i], crop
@@ -98,7 +98,7 @@ def pairs_dls(
     dls.split, dls.root = split, root
     return dls
 
-# %% ../nbs/39_pairs.ipynb #390000001a
+# %% ../nbs/39_pairs.ipynb #390000001d
 @torch.no_grad()
 def transfer(
     net: nn.Module, # of `unet_generator`, with the same encoder and channels; it is changed
