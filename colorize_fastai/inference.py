@@ -224,7 +224,8 @@ def _colorizing(net, weights):
     args = getattr(net, 'recipe', (None, {}))[1]
     channels = args.get('n_in', 1), args.get('n_out', 2)
     if channels == (1, 2): return net
-    raise WeightsError(f'{weights} holds a net for another task ({channels[0]} channels in, {channels[1]} out), expected one that makes ab of L')
+    raise WeightsError(f'{weights} holds a net for another task ({channels[0]} channels in, {channels[1]} out), '
+        'expected one that makes ab of L')
 
 # %% ../nbs/09_inference.ipynb #00000018
 class Colorizer:
