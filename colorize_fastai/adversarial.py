@@ -1,4 +1,4 @@
-"""Stage 2: a discriminator that calls brown a fake, and the loop that trains both
+"""Stage 2: a discriminator teaches the generator bolder colors, and the loop that trains both
 
 Docs: https://colorize-fastai.github.io/colorize_fastai/adversarial.html.md"""
 

@@ -1,4 +1,4 @@
-"""Old prints made from color photographs, so that the true colors can stand beside what the net answers
+"""Make old prints from color photographs, so that the true colors can be shown beside the colorized ones
 
 Docs: https://colorize-fastai.github.io/colorize_fastai/aged.html.md"""
 

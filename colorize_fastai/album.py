@@ -1,4 +1,4 @@
-"""Whole albums: which photo becomes which file, what is left alone, and what became of each
+"""Color whole folders: which photo becomes which file, what is left alone, and a report on each
 
 Docs: https://colorize-fastai.github.io/colorize_fastai/album.html.md"""
 

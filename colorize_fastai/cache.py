@@ -1,4 +1,4 @@
-"""Photos kept resized, from one training to the next
+"""Keep the resized photos on disk, so that later epochs and runs load them faster
 
 Docs: https://colorize-fastai.github.io/colorize_fastai/cache.html.md"""
 

@@ -1,4 +1,4 @@
-"""What averages, shows, guards and saves a training
+"""Callbacks for both stages: sample pictures, averaged weights, checkpoints, a guard, a budget
 
 Docs: https://colorize-fastai.github.io/colorize_fastai/callbacks.html.md"""
 

@@ -1,4 +1,4 @@
-"""From sRGB to CIELAB and back, on batches of tensors, and back into the gamut
+"""Take a photo apart into lightness and color, and join the two again into a picture that a screen can show
 
 Docs: https://colorize-fastai.github.io/colorize_fastai/color.html.md"""
 

@@ -1,4 +1,4 @@
-"""Scans of 16 bits stay scans of 16 bits
+"""Read and write 16 bits a channel, so that a 16-bit scan stays one
 
 Docs: https://colorize-fastai.github.io/colorize_fastai/deep.html.md"""
 

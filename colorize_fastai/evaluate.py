@@ -1,4 +1,4 @@
-"""From files to tables: colorizers side by side on the same photos, with intervals, baselines, a judge, and a figure
+"""Compare colorizers on the same photos: tables with confidence intervals, baselines, a judge, and a figure
 
 Docs: https://colorize-fastai.github.io/colorize_fastai/evaluate.html.md"""
 

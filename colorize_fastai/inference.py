@@ -1,4 +1,4 @@
-"""Color for photos of any size and any number: the net sees a small version, the photo keeps all of its detail
+"""Color a photo of any size: the net sees a small version, and the photo keeps all of its detail
 
 Docs: https://colorize-fastai.github.io/colorize_fastai/inference.html.md"""
 

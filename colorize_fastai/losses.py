@@ -1,4 +1,4 @@
-"""What a generator and a discriminator are told
+"""What training punishes: distance from the true color, and being recognized as a fake
 
 Docs: https://colorize-fastai.github.io/colorize_fastai/losses.html.md"""
 

@@ -1,4 +1,4 @@
-"""What both stages of a training need to know of the machine: processes, random numbers, device, precision, modes, memory
+"""What both training stages need from the machine: processes, devices, precision, random numbers, memory
 
 Docs: https://colorize-fastai.github.io/colorize_fastai/machine.html.md"""
 

@@ -1,4 +1,4 @@
-"""A result knows what it was made from
+"""Each result carries a mark: which photo it was made from, with which weights and settings
 
 Docs: https://colorize-fastai.github.io/colorize_fastai/marks.html.md"""
 

@@ -1,4 +1,4 @@
-"""What a photo's file knows besides its pixels, from one format to another
+"""Carry captions, keywords, dates and resolution from the photo to its colored version, in any format
 
 Docs: https://colorize-fastai.github.io/colorize_fastai/metadata.html.md"""
 

@@ -1,4 +1,4 @@
-"""How close, and how colorful: judging a colorizer without fooling oneself
+"""How close to the truth a picture is, and how colorful: the measures
 
 Docs: https://colorize-fastai.github.io/colorize_fastai/metrics.html.md"""
 

@@ -1,4 +1,4 @@
-"""What lies there to be colored: a grey photo, a toned print, one that is in color already, dots, a frame
+"""Recognize what a photo is before it is colored: grey, toned, in color already, made of dots, framed
 
 Docs: https://colorize-fastai.github.io/colorize_fastai/nature.html.md"""
 

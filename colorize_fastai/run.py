@@ -1,4 +1,4 @@
-"""A folder that knows what a training was told, what it measured, and from where it goes on
+"""The run directory: settings, measurements and checkpoints of a training run, and how it resumes
 
 Docs: https://colorize-fastai.github.io/colorize_fastai/run.html.md"""
 

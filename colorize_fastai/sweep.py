@@ -1,4 +1,4 @@
-"""Many trainings, one table: which loss, which net, which setting is worth having
+"""Many training runs, one table: which loss, which net, which setting is worth having
 
 Docs: https://colorize-fastai.github.io/colorize_fastai/sweep.html.md"""
 

@@ -1,4 +1,4 @@
-"""Both stages, with settings that have a name, in one call that can be gone on with
+"""Train both stages in one call, with a preset, and resume what was interrupted
 
 Docs: https://colorize-fastai.github.io/colorize_fastai/train.html.md"""
 
