@@ -274,7 +274,7 @@ def write_pages(project, docs, cfg, version):
         if part: texts[f'{folder(part)}/index.md'] = overview(part, es), dict(description=f'{part}: all pages', exclude=True)
     alone = [('API index', 'api.md', api_index(rooms, anchors, cfg.lib_path.name), dict(exclude=True))] # each name has its own entry in the search
     for title, file, f in (('Changelog', 'CHANGELOG.md', lambda t: changelog(t, version)), ('Cite', 'CITATION.cff', cite)):
-        if (f_ := project/file).exists(): alone.append((title, f'{title.lower()}.md', f(f_.read_text(encoding='utf-8')), dict(boost=.5)))
+        alone.append((title, f'{title.lower()}.md', f((project/file).read_text(encoding='utf-8')), dict(boost=.5)))
     for title, to, md, kw in alone: texts[to] = md, dict(description=f'{title} of {cfg.title} {version}', hide=['navigation'], **kw)
     for to, (md, kw) in texts.items():
         md = outside_code(lambda x: links(x, Path(to).parent, pages, cfg.doc_url, anchors, source_of(project, cfg.git_url)), md)
