@@ -210,7 +210,7 @@ def readme(nb_path):
     nb, md = read_nb(nb_path), []
     for c in nb.cells:
         d = c.directives if c.cell_type == 'code' else {}
-        if 'hide' in d or 'default_exp' in d: continue
+        if 'hide' in d or 'default_exp' in d or re.search(r'#\|\s*echo:\s*false', c.source): continue
         md.append(c.source.strip() if c.cell_type == 'markdown' else f'```python\n{strip_directives(c.source)}\n```')
     up = lambda t: re.sub(r'(\]\(|src=")(?!https?:|#|/|mailto:)(?:\./)?([^)"\s]+)', rf'\1{nb_path.parent.name}/\2', t)
     return outside_code(up, '\n\n'.join(md)).replace(f'{nb_path.parent.name}/../', '') + '\n'
