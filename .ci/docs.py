@@ -1,5 +1,5 @@
 """Notebooks to a website, offline: nbdev's processors -> Markdown -> mkdocs-material. Called by `.ci/docs`; `--readme` rewrites README.md."""
-import argparse, base64, os, re, shutil, subprocess, sys, tempfile
+import argparse, base64, os, re, runpy, shutil, subprocess, sys, tempfile
 from itertools import groupby
 from pathlib import Path
 os.environ['NO_MKDOCS_2_WARNING'] = '1' # read by mkdocs-material when it is imported
@@ -199,6 +199,7 @@ def build(project, site):
         for to, t in texts.items():
             (docs/to).parent.mkdir(parents=True, exist_ok=True)
             (docs/to).write_text(outside_code(lambda x: links(x, Path(to).parent, pages, cfg.doc_url, anchors), t), encoding='utf-8')
+        if (nbs/'colorizer').is_dir(): runpy.run_path(str(project/'.ci'/'colorizer.py'))['into'](docs)
         menu = [{k: v} for k,v in nav.items()]
         (Path(tmp)/'mkdocs.yml').write_text(yaml.safe_dump(config(cfg, docs, site, menu), allow_unicode=True, sort_keys=False), encoding='utf-8')
         r = subprocess.run([sys.executable, '-m', 'mkdocs', 'build', '--strict', '-f', f'{tmp}/mkdocs.yml'], capture_output=True, text=True)
