@@ -1,5 +1,5 @@
 """The colorizer in the browser as a folder that any web server can host: `python .ci/colorizer.py OUT` (needs npm and the extra `onnx`)"""
-import argparse, gzip, hashlib, json, shutil, subprocess, sys, tarfile, tempfile
+import argparse, gzip, hashlib, json, re, shutil, subprocess, sys, tarfile, tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -8,6 +8,12 @@ ort = 'onnxruntime-web@1.30.0'
 ort_sha512 = 'ab4cbe26baedba45d2cec05610c71c55fa97db92d19a8b171c5f8269126683ca590a5cdc57bb2f35ce2b298de32f4d956fb42644c0ecd528a0a91e025c07ca61'
 # its smallest build: the processor only, with SIMD, and with threads where the page may use them
 code, wasm = 'ort.wasm.bundle.min.mjs', 'ort-wasm-simd-threaded.wasm'
+
+left_out = """<!DOCTYPE html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">
+<title>Colorize photographs</title><h1>Colorize photographs</h1>
+<p>This copy of the site was built without the colorizer. <a href="../index.html">Home</a></p></html>
+"""
 
 def missing():
     "What the page cannot be made without and is not installed here; empty: nothing"
@@ -27,14 +33,17 @@ def vendor(out):
             (out/code).write_text(js.split('//# sourceMappingURL')[0], encoding='utf-8')
             (out/'ort.wasm.gz').write_bytes(gzip.compress(t.extractfile(f'package/dist/{wasm}').read(), 9, mtime=0))
 
-def make(out, weights=None):
-    "Write the page, ONNX Runtime and the model into the folder `out`, in place of what is there"
+def make(out, weights=None, alone=False):
+    "Write the page, ONNX Runtime and the model into the folder `out`, in place of what is there; `alone`: without a way back to the site"
     from colorize_fastai.export import to_onnx
     import onnx
     out = Path(out)
     with tempfile.TemporaryDirectory() as tmp:
         new = Path(tmp)/'colorizer'
         shutil.copytree(root/'nbs'/'colorizer', new)
+        if alone:
+            page = (new/'index.html').read_text(encoding='utf-8')
+            (new/'index.html').write_text(re.sub(r' *<p class="up">.*\n', '', page), encoding='utf-8')
         vendor(new/'ort')
         model = to_onnx(weights, new/'colorizer.onnx')
         facts = {o.key: o.value for o in onnx.load(model).metadata_props}
@@ -47,9 +56,12 @@ def make(out, weights=None):
     return out
 
 def into(site):
-    "The page as the folder `colorizer` of `site`; where something is missing, a message"
-    if lacks := missing(): print(f'The colorizer page is left out, since these are not installed: {lacks}', file=sys.stderr)
-    else: make(Path(site)/'colorizer')
+    "The page as the folder `colorizer` of `site`; where something is missing, a message, and a page that says so"
+    out = Path(site)/'colorizer'
+    if not (lacks := missing()): return make(out)
+    print(f'The colorizer page is left out, since these are not installed: {lacks}', file=sys.stderr)
+    out.mkdir(parents=True, exist_ok=True)
+    (out/'index.html').write_text(left_out, encoding='utf-8')
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__)
@@ -57,7 +69,7 @@ def main():
     ap.add_argument('--weights', help='other weights than the packaged ones: a file, a run directory or a name')
     args = ap.parse_args()
     if lacks := missing(): sys.exit(f'Not installed: {lacks}')
-    out = make(args.out, args.weights)
+    out = make(args.out, args.weights, alone=True)
     print(f'{sum(f.stat().st_size for f in out.rglob("*") if f.is_file())/1e6:.1f} MB in {out}; look at it with: python -m http.server -d {out}')
 
 if __name__ == '__main__': main()

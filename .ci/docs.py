@@ -1,6 +1,6 @@
 """Notebooks to a website, offline: nbdev's processors -> Markdown -> mkdocs-material. Called by `.ci/docs`.
 `--readme` rewrites README.md and nbs/sidebar.yml, `--preview` the picture that others show beside a link to the site."""
-import argparse, base64, configparser, html, io, os, re, shutil, subprocess, sys, tempfile
+import argparse, base64, configparser, html, io, os, re, runpy, shutil, subprocess, sys, tempfile
 from itertools import groupby
 from pathlib import Path
 os.environ['NO_MKDOCS_2_WARNING'] = '1' # read by mkdocs-material when it is imported
@@ -304,6 +304,7 @@ def build(project, site):
     with tempfile.TemporaryDirectory() as tmp:
         docs = Path(tmp)/'docs'
         copy_files(project/'nbs', docs)
+        if (project/'nbs'/'colorizer').is_dir(): runpy.run_path(str(project/'.ci'/'colorizer.py'))['into'](docs)
         with working_directory(project): menu = write_pages(project, docs, cfg, ini['version'])
         conf = config(cfg, ini, docs, site, menu)
         (Path(tmp)/'mkdocs.yml').write_text(yaml.safe_dump(conf, allow_unicode=True, sort_keys=False), encoding='utf-8')

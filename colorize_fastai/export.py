@@ -101,7 +101,7 @@ def _traced(dial):
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter('ignore') # that there is another exporter, and that Python's decisions are not recorded
         torch.onnx.export(dial, (torch.zeros(2, 1, 70, 101), torch.tensor(.5)), file, dynamo=False, opset_version=17,
-            training=torch.onnx.TrainingMode.PRESERVE, # or normalization would be multiplied into the weights, which then need 32 bits
+            training=torch.onnx.TrainingMode.PRESERVE, # otherwise normalization is multiplied into the weights: no longer 16 bits
             input_names=['L', 'vividness'], output_names=['ab'], dynamic_axes=dict(L=free, ab=free))
     return onnx.load_from_string(file.getvalue())
 

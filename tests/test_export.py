@@ -140,7 +140,8 @@ def test_what_the_page_lacks_is_said(monkeypatch, tmp_path, capsys):
     mod = runpy.run_path(str(root/'.ci'/'colorizer.py'))
     monkeypatch.setattr(shutil, 'which', lambda name: None)
     mod['into'](tmp_path)
-    assert 'npm' in capsys.readouterr().err and not list(tmp_path.iterdir())
+    assert 'npm' in capsys.readouterr().err and 'without the colorizer' in (tmp_path/'colorizer'/'index.html').read_text()
+    assert not (tmp_path/'colorizer'/'model.json').exists()
 
 def test_the_page_asks_nobody_else():
     for f in page.glob('*.[hcj]*'): assert 'http' not in f.read_text(encoding='utf-8').replace('http-equiv', ''), f.name

@@ -72,6 +72,7 @@ function newCard(file) {
   slider(photo)
   photos.set(key, photo)
   $('photos').append(card)
+  watch.observe(card)
   return photo
 }
 
@@ -134,6 +135,7 @@ async function color(photo) {
 async function remove(photo) {
   const next = photo.card.nextElementSibling ?? photo.card.previousElementSibling
   photos.delete(photo.key)
+  watch.unobserve(photo.card)
   photo.card.remove()
   ;(next?.querySelector('.remove') ?? $('files')).focus()
   say(`${photo.name} is gone from this page; your file is where it was.`)
@@ -155,8 +157,22 @@ for (const id of ['vividness', 'saturation']) $(id).addEventListener('input', ()
   pause = setTimeout(recolorAll, 60)
 })
 async function recolorAll() {
-  for (const photo of readyPhotos()) await color(photo).catch(e => fail(photo, e))
+  for (const photo of readyPhotos()) photo.stale = true
+  for (const photo of readyPhotos()) await refresh(photo)
 }
+
+/** Color a photo anew, once it is on the screen. */
+async function refresh(photo) {
+  if (!photo.stale || !photo.onScreen || photo.state !== 'colored' || !photos.has(photo.key)) return
+  photo.stale = false
+  await color(photo).catch(e => fail(photo, e))
+}
+const watch = new IntersectionObserver(entries => {
+  for (const {target, isIntersecting} of entries) {
+    const photo = [...photos.values()].find(p => p.card === target)
+    if (photo) { photo.onScreen = isIntersecting; refresh(photo) }
+  }
+}, {rootMargin: '300px'})
 
 // Downloads
 

@@ -108,9 +108,14 @@ const tasks = {
   async remove({key}) { photos.delete(key); return {} },
 }
 
-let last = Promise.resolve() // one thing after the other: photos are large
-onmessage = ({data}) => {
-  last = last.then(async () => {
+const queue = [] // one thing after the other, since photos are large; downloads come first
+let working = false
+onmessage = async ({data}) => {
+  queue.push(data)
+  if (working) return
+  working = true
+  while (queue.length) {
+    const [data] = queue.splice(Math.max(0, queue.findIndex(o => o.do === 'save')), 1)
     try {
       const answer = await tasks[data.do](data)
       postMessage({ticket: data.ticket, ...answer}, answer.picture ? [answer.picture] : [])
@@ -119,5 +124,6 @@ onmessage = ({data}) => {
         : e instanceof TypeError && /fetch|network|load/i.test(e.message) ? 'The model could not be loaded: the connection failed. Try again.' : `Something went wrong: ${e?.message ?? e}`
       postMessage({ticket: data.ticket, error})
     }
-  })
+  }
+  working = false
 }
