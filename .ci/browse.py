@@ -40,7 +40,7 @@ _clipped = """() => {
     const scrolls = e => { for (; e && e !== document.body; e = e.parentElement) if (/auto|scroll/.test(getComputedStyle(e).overflowX)) return true; return false; };
     for (const e of document.querySelectorAll('main article *')) {
         const b = e.getBoundingClientRect();
-        if (b.width && b.right > w + 1 && !scrolls(e)) out.push(`${e.tagName.toLowerCase()}.${e.className} ends at ${Math.round(b.right)} px: ${(e.textContent || '').slice(0, 50)}`);
+        if (b.width && (e.textContent.trim() || e.matches('img, svg, input, video, canvas')) && b.right > w + 1 && !scrolls(e)) out.push(`${e.tagName.toLowerCase()}.${e.className} ends at ${Math.round(b.right)} px: ${(e.textContent || '').slice(0, 50)}`);
     }
     return out.slice(0, 3); }"""
 _known_code = """seen => {
@@ -60,6 +60,8 @@ _dark = """() => document.body.hasAttribute('data-md-color-scheme') && document.
 by_color = ['color-contrast', 'link-in-text-block', 'scrollable-region-focusable'] # the rules that a change from light and wide to dark and narrow can break
 phone, desktop = dict(width=390, height=844), dict(width=1280, height=800)
 
+_copied = """() => [...document.querySelectorAll('.highlight code')].filter(c => c.innerText.trimEnd() !== c.textContent.trimEnd()).map(c => c.textContent.slice(0, 60))"""
+
 async def look(browser, name, url, axe, seen, found):
     "One page: at 390 px, at 1280 px in light, at 390 px in dark"
     context = await browser.new_context(viewport=phone, color_scheme='light', has_touch=True)
@@ -69,6 +71,7 @@ async def look(browser, name, url, axe, seen, found):
     found['pictures'] += [(name, p) for p in await page.evaluate(_pictures)]
     found['clipped'] += [(name, c) for c in await page.evaluate(_clipped)]
     await page.set_viewport_size(desktop)
+    found['copied'] += [(name, c) for c in await page.evaluate(_copied)]
     for i in range(await page.locator('.before-after input[type=range]').count()):
         if err := await slide(page, i): found['sliders'].append((name, err))
         found['n_sliders'].append(name)
@@ -142,7 +145,7 @@ def main():
     names, found = asyncio.run(browse(args.site.resolve(), args.axe))
     n_sliders = len(found.pop('n_sliders', []))
     checks = {'errors': 'pages load without an error', 'requests': 'requests to no other host', 'links': 'every link, anchor and picture leads somewhere',
-              'pictures': 'every picture is shown', 'search': f'the search finds the right page first ({", ".join(searches)})',
+              'pictures': 'every picture is shown', 'copied': 'code is copied line by line', 'search': f'the search finds the right page first ({", ".join(searches)})',
               'sliders': f'{n_sliders} sliders move, by key, mouse and touch', 'clipped': 'nothing is cut off at 390 px',
               'light': 'accessible (axe-core), light', 'dark': 'accessible (axe-core), dark'}
     for k, what in checks.items():

@@ -75,7 +75,7 @@ def links(text, here, pages, hosted, anchors, source=None):
     """Links to a notebook, or to the hosted page of one, become links between the pages; `here` is the folder of the page.
     nbdev links every name it knows; one that has no card (`anchors`: page -> names) stays plain text.
     `source(path)` is the address of another file of the repository, `path` being as seen from the notebooks, or nothing"""
-    known = {v.removesuffix('.md') for v in pages.values()}
+    known = {str(Path(v).with_suffix('')): v for v in pages.values()}
     def _nb(m):
         p = pages.get(os.path.normpath(here/m[1]))
         return f']({os.path.relpath(p, here)}{m[2] or ""})' if p else m[0]
@@ -83,8 +83,8 @@ def links(text, here, pages, hosted, anchors, source=None):
         p = m[2] + '.md'
         return f'[{m[1]}]({os.path.relpath(p, here)}#{m[3]})' if m[3] in anchors.get(p, ()) else m[1]
     def _page(m):
-        to = m[1] or 'index'
-        return f']({os.path.relpath(to + ".md", here)}{m[2] or ""})' if to in known else m[0]
+        to = known.get(m[1] or 'index')
+        return f']({os.path.relpath(to, here)}{m[2] or ""})' if to else m[0]
     def _file(m):
         to = source and source(os.path.normpath(here/m[1]))
         return f']({to}{m[2] or ""})' if to else m[0]
@@ -276,8 +276,9 @@ def write_pages(project, docs, cfg, version):
     for title, file, f in (('Changelog', 'CHANGELOG.md', lambda t: changelog(t, version)), ('Cite', 'CITATION.cff', cite)):
         alone.append((title, f'{title.lower()}.md', f((project/file).read_text(encoding='utf-8')), dict(boost=.5)))
     for title, to, md, kw in alone: texts[to] = md, dict(description=f'{title} of {cfg.title} {version}', hide=['navigation'], **kw)
+    linked = pages | ({'colorizer': 'colorizer/index.html'} if (docs/'colorizer'/'index.html').exists() else {})
     for to, (md, kw) in texts.items():
-        md = outside_code(lambda x: links(x, Path(to).parent, pages, cfg.doc_url, anchors, source_of(project, cfg.git_url)), md)
+        md = outside_code(lambda x: links(x, Path(to).parent, linked, cfg.doc_url, anchors, source_of(project, cfg.git_url)), md)
         (docs/to).parent.mkdir(parents=True, exist_ok=True)
         (docs/to).write_text(front(md, **kw), encoding='utf-8')
     menu = [{'Home': to} for _,_,to in entries.pop(None, [])]
@@ -286,13 +287,17 @@ def write_pages(project, docs, cfg, version):
     return menu + [{title: to} for title, to, *_ in alone]
 
 def mend(site):
-    "What the theme leaves out for screen readers: a name for the search, and one landmark for the menu instead of one per part"
+    "What the theme leaves out for keyboards and screen readers: names, one landmark for the menu instead of one per part, what scrolls"
     for f in site.rglob('*.html'):
         t = f.read_text(encoding='utf-8')
         if 'data-md-component' not in t: continue # not a page of the theme
         t = t.replace('role="dialog">', 'role="dialog" aria-label="Search">')
         t = re.sub(r'<nav class="md-nav"((?: data-md-level="\d+")?)[^>]*>', r'<nav class="md-nav" role="none"\1>', t)
-        t = re.sub(r'(<div class="[^"]*\boutput highlight"><pre[^>]*>(?:<span></span>)?<code)(?=>)', r'\1 tabindex="0"', t) # scrolls, with the keyboard, too
+        t = re.sub(r'\n</span>(?=<span id="__l-|</code>)', '</span>\n', t) # a line, and then its end
+        scrolls = 'tabindex="0" role="group" aria-label="%s"' # with the keyboard, too
+        t = re.sub(r'<div class="([^"]*\boutput highlight)">', rf'<div class="\1" {scrolls % "output"}>', t)
+        t = re.sub(r'<table>.*?</table>', lambda m: f'<div class="scrolls" {scrolls % "table"}>{m[0]}</div>', t, flags=re.S)
+        t = re.sub(r'<th([^>]*)>\s*</th>', r'<td\1></td>', t) # a corner with nothing in it heads no column
         f.write_text(t, encoding='utf-8')
     for f in (site/'assets'/'javascripts').glob('bundle.*.js'):
         f.write_text(f.read_text(encoding='utf-8').replace('("nav",{class:"md-code__nav"}', '("div",{class:"md-code__nav"}'), encoding='utf-8')
