@@ -57,7 +57,7 @@ def _outside_spans(f, text):
 def math(text):
     "$TeX$ to MathML, which browsers draw by themselves"
     def _ml(m, **kw): return mathml(m[1].strip().replace(r'\arg\m', r'\operatorname{arg}\,\m'), **kw).replace('*', '&#42;').replace('_', '&#95;')
-    text = re.sub(r'\$\$(.+?)\$\$', lambda m: f'\n\n<div class="math">{_ml(m, display="block")}</div>\n\n', text, flags=re.S)
+    text = re.sub(r'\$\$(.+?)\$\$', lambda m: f'\n\n<div class="math" tabindex="0">{_ml(m, display="block")}</div>\n\n', text, flags=re.S)
     return re.sub(r'(?<![\\$\w])\$(?=\S)([^$\n\0]+?)(?<=\S)\$(?![\w$])', _ml, text)
 
 def blocks(text):
@@ -210,7 +210,7 @@ def readme(nb_path):
     nb, md = read_nb(nb_path), []
     for c in nb.cells:
         d = c.directives if c.cell_type == 'code' else {}
-        if 'hide' in d or 'default_exp' in d: continue
+        if 'hide' in d or 'default_exp' in d or re.search(r'#\|\s*echo:\s*false', c.source): continue
         md.append(c.source.strip() if c.cell_type == 'markdown' else f'```python\n{strip_directives(c.source)}\n```')
     up = lambda t: re.sub(r'(\]\(|src=")(?!https?:|#|/|mailto:)(?:\./)?([^)"\s]+)', rf'\1{nb_path.parent.name}/\2', t)
     return outside_code(up, '\n\n'.join(md)).replace(f'{nb_path.parent.name}/../', '') + '\n'
@@ -274,7 +274,7 @@ def write_pages(project, docs, cfg, version):
         if part: texts[f'{folder(part)}/index.md'] = overview(part, es), dict(description=f'{part}: all pages', exclude=True)
     alone = [('API index', 'api.md', api_index(rooms, anchors, cfg.lib_path.name), dict(exclude=True))] # each name has its own entry in the search
     for title, file, f in (('Changelog', 'CHANGELOG.md', lambda t: changelog(t, version)), ('Cite', 'CITATION.cff', cite)):
-        if (f_ := project/file).exists(): alone.append((title, f'{title.lower()}.md', f(f_.read_text(encoding='utf-8')), dict(boost=.5)))
+        alone.append((title, f'{title.lower()}.md', f((project/file).read_text(encoding='utf-8')), dict(boost=.5)))
     for title, to, md, kw in alone: texts[to] = md, dict(description=f'{title} of {cfg.title} {version}', hide=['navigation'], **kw)
     for to, (md, kw) in texts.items():
         md = outside_code(lambda x: links(x, Path(to).parent, pages, cfg.doc_url, anchors, source_of(project, cfg.git_url)), md)
@@ -284,6 +284,18 @@ def write_pages(project, docs, cfg, version):
     if (docs/'colorizer'/'index.html').exists(): menu.append({'Try it': 'colorizer/index.html'})
     menu += [{part: [f'{folder(part)}/index.md', *({t: to} for t,_,to in es)]} for part, es in entries.items()]
     return menu + [{title: to} for title, to, *_ in alone]
+
+def mend(site):
+    "What the theme leaves out for screen readers: a name for the search, and one landmark for the menu instead of one per part"
+    for f in site.rglob('*.html'):
+        t = f.read_text(encoding='utf-8')
+        if 'data-md-component' not in t: continue # not a page of the theme
+        t = t.replace('role="dialog">', 'role="dialog" aria-label="Search">')
+        t = re.sub(r'<nav class="md-nav"((?: data-md-level="\d+")?)[^>]*>', r'<nav class="md-nav" role="none"\1>', t)
+        t = re.sub(r'(<div class="[^"]*\boutput highlight"><pre[^>]*>(?:<span></span>)?<code)(?=>)', r'\1 tabindex="0"', t) # scrolls, with the keyboard, too
+        f.write_text(t, encoding='utf-8')
+    for f in (site/'assets'/'javascripts').glob('bundle.*.js'):
+        f.write_text(f.read_text(encoding='utf-8').replace('("nav",{class:"md-code__nav"}', '("div",{class:"md-code__nav"}'), encoding='utf-8')
 
 def build(project, site):
     "Build the site of the project in folder `project` into the folder `site`; gives the number of pages"
@@ -299,6 +311,7 @@ def build(project, site):
         # a dead link stops it, too: --strict counts warnings (unless --quiet hides them)
         if r.returncode: raise ValueError(f'mkdocs stopped:\n{r.stdout}{r.stderr}')
         n = sum(1 for _ in docs.rglob('*.md'))
+    mend(site)
     if bad := problems(site, cfg.doc_url): raise ValueError('in the pages:\n' + '\n'.join(f'{page}: {what}' for page, what in bad))
     return n
 

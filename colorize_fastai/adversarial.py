@@ -19,7 +19,7 @@ from fastcore.imports import IN_NOTEBOOK
 from fastprogress.fastprogress import format_time, progress_bar
 from matplotlib.ticker import MaxNLocator
 from torch import nn, Tensor
-from .color import from_L_ab
+from .color import picture_of
 from .losses import PixelLoss, gan_loss
 from .machine import (Diverged, accelerate_names, accelerator, all_finite, average_statistics, averaged, check_micro_bs,
     choose_precision, data_parallel, fitting_bs, gathered, keep_modes, keep_rng, match_layout, no_trace, out_of_memory_error, rank,
@@ -153,7 +153,7 @@ def validate(self:AdversarialTrainer) -> dict:
     n, sums = 0, {}
     for L,ab in self.dls.valid:
         pred = self.predict(L)
-        new = dict(valid_l1=(pred - ab).abs().mean((1, 2, 3)), **scores(from_L_ab(L, pred), from_L_ab(L, ab)))
+        new = dict(valid_l1=(pred - ab).abs().mean((1, 2, 3)), **scores(picture_of(L, pred), picture_of(L, ab)))
         sums, n = {k: v.sum() + sums.get(k, 0) for k,v in new.items()}, n + len(L)
         self.call('after_valid_batch')
     return _means(n, sums)

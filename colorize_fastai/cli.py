@@ -230,6 +230,12 @@ def _one_value(args):
 
 _listed = dict(size=int, vividness=float, saturation=float)
 
+# %% ../nbs/28_cli.ipynb #28f00006
+def _sources(args):
+    "The photos that are named, and those of --samples"
+    from colorize_fastai.photo import sample_photos
+    return [*_expanded(args.photos), *([*sample_photos().values(), *sample_photos(grey=True).values()] if args.samples else [])]
+
 def _compare(args, most=12):
     "A sheet of photos, before and after with each of the settings"
     from itertools import product
@@ -237,7 +243,7 @@ def _compare(args, most=12):
     matplotlib.use('agg')
     from colorize_fastai.album import plan_files
     from colorize_fastai.inference import Colorizer
-    plan = [j for j in plan_files(_expanded(args.photos), '.') if j.dst]
+    plan = [j for j in plan_files(_sources(args), '.') if j.dst]
     if not plan: raise ValueError('no photo to compare: name photos, or folders of photos')
     ways = list(product(*(_values(getattr(args, k), kind, f'--{k}') for k,kind in _listed.items())))
     fig = _sheet([j.src for j in plan[:most]], ways, Colorizer(args.weights, args.device))
@@ -267,11 +273,9 @@ def _planned(args):
     "The colorizer, and what it is to do"
     from colorize_fastai.album import plan_files, which_shard
     from colorize_fastai.inference import Colorizer, best_size
-    from colorize_fastai.photo import sample_photos
-    samples = [*sample_photos().values(), *sample_photos(grey=True).values()] if args.samples else []
     colorizer, best = Colorizer(args.weights, args.device, args.size, args.vividness), best_size(args.weights)
     if colorizer.size > 2*best: _say(f'--size {colorizer.size}: these weights see best at {best}; so far above that colors get erratic')
-    return colorizer, plan_files([*_expanded(args.photos), *samples], args.out, args.suffix, _format(args.format),
+    return colorizer, plan_files(_sources(args), args.out, args.suffix, _format(args.format),
         colorizer.made_with(args.saturation), args.overwrite, which_shard(args.shard))
 
 # %% ../nbs/28_cli.ipynb #15b00006

@@ -26,7 +26,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter as _Workers
 from .cache import cache_photos, kept_file, key, stamp
-from .color import colorfulness, from_L_ab, to_L_ab
+from .color import colorfulness, from_L_ab, picture_of, to_L_ab
 from .files import write_whole
 from .machine import launched, training_device
 from .photo import PhotoError, cut, photo_files, read_rgb, read_square, resize_pixels, resizes, window_at
@@ -175,6 +175,7 @@ def age(
 # %% ../nbs/02_data.ipynb #0000001d
 class PhotoDataLoader(DataLoader):
     "Batches `(L, ab)` of photo files: L [B,1,size,size] in [-1,1], ab [B,2,size,size] in units of 110"
+    channels = 1, 2 # of the two halves of a batch; together as many as `square` gives
     def __init__(self, dataset, bs=16, size=256, load_size=None, resize='crop', augment=False, seed=42, zoom=1., aged=0., rank=0, world=1,
                  **kwargs):
         super().__init__(dataset, bs=bs, **kwargs)
@@ -198,7 +199,7 @@ class PhotoDataLoader(DataLoader):
 # %% ../nbs/02_data.ipynb #0000001e
 def _picture(L, ab):
     "L [1,H,W] and ab [2,H,W] as a picture"
-    px = from_L_ab(L[None].float().cpu(), ab[None].float().cpu())[0].permute(1, 2, 0)
+    px = picture_of(L[None].float().cpu(), ab[None].float().cpu())[0].permute(1, 2, 0)
     return Image.fromarray((px.clamp(0, 1)*255).round().byte().numpy())
 
 # %% ../nbs/02_data.ipynb #00000021
@@ -251,7 +252,7 @@ def create_batches(self:PhotoDataLoader, samps):
         if self.augment: crops = draw_crops(whole, self.load_size - n, _rng(self.seed, _augment, self.epoch, step))
         parts = draw_zooms(whole, n, self.zoom, _rng(self.seed, _zoom, self.epoch, step)) if self.augment else [(0, 0, n)]*whole
         at = [_rng(self.seed, _window_at, self.epoch, i).random() if self.augment else .5 for i in idxs]
-        res = torch.empty((len(idxs), 3, n, n), dtype=torch.uint8, memory_format=torch.channels_last)
+        res = torch.empty((len(idxs), sum(self.channels), n, n), dtype=torch.uint8, memory_format=torch.channels_last)
         for x,i,a,(top,left,flip),(down,right,side) in zip(res, idxs, at, crops[mine], parts[mine], strict=True):
             sq = self.square(i, a, (top + down, left + right, side))
             if side < n: sq = torch.from_numpy(resize_pixels(sq.permute(1, 2, 0).numpy(), n, n)).permute(2, 0, 1)
@@ -287,6 +288,7 @@ def show_rows(
     for (name, xs), ax in zip(rows.items(), axs, strict=True):
         for x, a in zip(xs, ax):
             if x.shape[0] == 1: x = from_L_ab(x, x.new_zeros(2, *x.shape[1:])) # a picture as grey as it looks
+            elif x.amin() < 0: x = (x + 1)/2 # what a net is given, in [-1,1]
             a.imshow(x.detach().float().cpu().permute(1, 2, 0).clamp(0, 1).numpy()); a.set(xticks=[], yticks=[])
         ax[0].set_ylabel(name)
     if title: fig.suptitle(title)
@@ -312,6 +314,9 @@ def variants(self:PhotoDataLoader, n:int):
     return self.after_batch(squares.to(self.device or 'cpu'))
 
 # %% ../nbs/02_data.ipynb #00000035
+def _given(x): return 'grey' if x.shape[1] == 1 else 'given'
+def _wanted(x): return 'color' if x.shape[1] == 1 else 'wanted'
+
 @patch
 @torch.no_grad()
 def show_batch(self:PhotoDataLoader,
@@ -326,7 +331,7 @@ def show_batch(self:PhotoDataLoader,
     L, ab = (o[:max_n] for o in (b or self.one_batch()))
     n = -(-len(L)//(nrows or 1))
     rows = {}
-    for i in range(0, len(L), n): rows |= {'grey' + ' '*i: L[i:i+n], 'color' + ' '*i: from_L_ab(L[i:i+n], ab[i:i+n])}
+    for i in range(0, len(L), n): rows |= {_given(L) + ' '*i: L[i:i+n], _wanted(L) + ' '*i: picture_of(L[i:i+n], ab[i:i+n])}
     show_rows(rows, n, **kwargs)
 
 # %% ../nbs/02_data.ipynb #00000036
@@ -340,7 +345,7 @@ def show_results(self:PhotoDataLoader,
 ):
     "Rows grey, ours and truth of a batch: what `Learner.show_results` shows"
     L, ab = (o[:max_n] for o in b)
-    show_rows({'grey': L, 'ours': from_L_ab(L, out[:max_n].to(L.device, L.dtype)), 'truth': from_L_ab(L, ab)}, max_n, **kwargs)
+    show_rows({_given(L): L, 'ours': picture_of(L, out[:max_n].to(L.device, L.dtype)), 'truth': picture_of(L, ab)}, max_n, **kwargs)
 
 # %% ../nbs/02_data.ipynb #00000039
 @patch
@@ -349,7 +354,7 @@ def _pre_show_batch(self:PhotoDataLoader, b, max_n=9): return *(o[:max_n] for o 
 @plot_top_losses.dispatch
 def _plot_top_losses(x:Tensor, y:Tensor, samples, outs, raws, losses, **kwargs):
     "Rows grey, ours and truth; over each column its loss"
-    show_rows({'grey': x, 'ours': from_L_ab(x, raws), 'truth': from_L_ab(x, y)}, len(x), **kwargs)
+    show_rows({_given(x): x, 'ours': picture_of(x, raws), 'truth': picture_of(x, y)}, len(x), **kwargs)
     for ax,l in zip(plt.gcf().axes, losses): ax.set_title(f'{l.item():.3f}', size=9)
 
 # %% ../nbs/02_data.ipynb #0000003c
@@ -444,7 +449,7 @@ def _add_cache(sets, folder, resize, num_workers, verbose):
         if verbose: print(f'cache: {sum(map(len, some))} photos at {size} px, {cache.path.stat().st_size/1e9:.2f} GB')
 
 # %% ../nbs/02_data.ipynb #0000004b
-def _loaders(train, valid, bs, num_workers, device, load_size, chance=(1., 0.), **kw):
+def loaders(train, valid, bs, num_workers, device, load_size, chance=(1., 0.), loader=PhotoDataLoader, **kw):
     "`DataLoaders` of the two sets of photos"
     rank, world = launched()
     if num_workers is None: num_workers = min(8, max(1, num_cpus()//2//int(os.environ.get('LOCAL_WORLD_SIZE', 1))))
@@ -452,8 +457,8 @@ def _loaders(train, valid, bs, num_workers, device, load_size, chance=(1., 0.), 
     if bs < world: raise ValueError(
         f'a batch of {bs} photos cannot be shared by {world} processes: give bs={world} or more, and as many photos')
     kw.update(num_workers=num_workers, device=device, pin_memory=device.type == 'cuda', rank=rank, world=world)
-    return DataLoaders(PhotoDataLoader(train, bs=bs, load_size=load_size, augment=True, zoom=chance[0], aged=chance[1], shuffle=True,
-                       drop_last=True, **kw), PhotoDataLoader(valid, bs=bs, **kw), path='.', device=device)
+    return DataLoaders(loader(train, bs=bs, load_size=load_size, augment=True, zoom=chance[0], aged=chance[1], shuffle=True,
+                       drop_last=True, **kw), loader(valid, bs=bs, **kw), path='.', device=device)
 
 # %% ../nbs/02_data.ipynb #0000004d
 def colorize_dls(
@@ -482,6 +487,6 @@ def colorize_dls(
     given = _divided(files, root, given, min_colorfulness, num_workers, cache, valid_pct=valid_pct, seed=seed, max_photos=max_photos)
     (train, valid), device = _sets(given, root, verbose), training_device(device)
     if cache: _add_cache(((train, load_size), (valid, size)), cache, resize, num_workers, verbose)
-    dls = _loaders(train, valid, bs, num_workers, device, load_size, (zoom, aged), size=size, resize=resize, seed=seed)
+    dls = loaders(train, valid, bs, num_workers, device, load_size, (zoom, aged), size=size, resize=resize, seed=seed)
     dls.split, dls.root = given, root
     return dls

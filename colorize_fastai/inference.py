@@ -10,6 +10,7 @@ __all__ = ['MAX_ASPECT', 'VIVID', 'seen_size', 'seen_L', 'add_color', 'best_size
 # %% ../nbs/09_inference.ipynb #00000003
 import base64, io, math, os
 from dataclasses import replace
+from html import escape
 from itertools import islice
 from numbers import Integral, Real
 from pathlib import Path
@@ -23,7 +24,7 @@ from .generator import PaletteUnet
 from .machine import compute_device, keep_modes
 from .nature import find_frame
 from .photo import Photo, PhotoError, read_photo, resize_pixels
-from .weights import load_generator, weights_info
+from .weights import WeightsError, load_generator, weights_info
 
 # %% ../nbs/09_inference.ipynb #15c00001
 if hasattr(os, 'register_at_fork'): # torch's threads do not live through a fork: the child would wait for them forever
@@ -218,6 +219,15 @@ def vivid_setting(
     "What the dial `vividness` means for a net"
     return {k: v**_checked_vividness(vividness) for k,v in vivid.items()}
 
+# %% ../nbs/09_inference.ipynb #17a00001
+def _colorizing(net, weights):
+    "`net`, if it makes ab of L"
+    args = getattr(net, 'recipe', (None, {}))[1]
+    channels = args.get('n_in', 1), args.get('n_out', 2)
+    if channels == (1, 2): return net
+    raise WeightsError(f'{weights} holds a net for another task ({channels[0]} channels in, {channels[1]} out), '
+        'expected one that makes ab of L')
+
 # %% ../nbs/09_inference.ipynb #00000018
 class Colorizer:
     "Gives photos color, with one net; call it with a photo or a batch"
@@ -230,7 +240,7 @@ class Colorizer:
         self.size, info = _checked(best_size(weights) if size is None else size), weights_info(weights)
         self.vividness = _checked_vividness(info.get('vividness', 0) if vividness is None else vividness)
         self.vivid, self.weights = info.get('vivid', VIVID), info['sha256'][:16]
-        self.net = load_generator(weights, compute_device(device)).to(memory_format=torch.channels_last) # convolutions are faster so
+        self.net = _colorizing(load_generator(weights, compute_device(device)), weights).to(memory_format=torch.channels_last) # faster so
     @classmethod
     def from_net(cls,
         net: nn.Module, # L [B,1,H,W] → ab [B,2,H,W]; stays where it is
@@ -361,17 +371,26 @@ def _data_url(im, width):
     im.save(file, 'JPEG', quality=88)
     return 'data:image/jpeg;base64,' + base64.b64encode(file.getvalue()).decode()
 
-_slider = """<div style="position:relative;max-width:{width}px">
-<img src="{before}" alt="before" style="display:block;width:100%">
-<img src="{after}" alt="after, in color" style="position:absolute;top:0;left:0;width:100%;clip-path:inset(0 0 0 50%)">
-<input type="range" min="0" max="100" value="50" aria-label="how much of the photo is shown before it was colored" style="width:100%"
-oninput="this.previousElementSibling.style.clipPath='inset(0 0 0 '+this.value+'%)'"></div>"""
+_slider = """<style>.before-after{{position:relative;--cut:50%;overflow:hidden}}
+.before-after img{{display:block;width:100%;height:auto;margin:0}}
+.before-after img+img{{position:absolute;top:0;left:0;clip-path:inset(0 0 0 var(--cut))}}
+.before-after input{{position:absolute;inset:0;width:100%;height:100%;margin:0;opacity:0;cursor:ew-resize;touch-action:pan-y}}
+.before-after i{{position:absolute;top:0;bottom:0;left:var(--cut);width:3px;margin-left:-2px;background:#fff;box-shadow:0 0 3px #000;pointer-events:none}}
+.before-after input:focus-visible+i{{background:#ffb000;box-shadow:0 0 0 2px #000}}
+.before-after i::after{{content:"\\2194";position:absolute;top:50%;left:50%;transform:translate(-50%,-50%);width:32px;font:20px/32px sans-serif;
+text-align:center;color:#000;background:inherit;border-radius:50%;box-shadow:0 0 3px #000}}</style>
+<div class="before-after" style="max-width:{width}px"><img src="{before}" alt="{alt}, before"><img src="{after}" alt="{alt}, colored">
+<input type="range" min="0" max="100" step="any" value="50" aria-label="{alt}: how much is shown as it was before"
+oninput="this.parentNode.style.setProperty('--cut',this.value+'%');this.setAttribute('aria-valuetext',Math.round(this.value)+'% before')"
+onpointerdown="this.onpointermove(event)"
+onpointermove="if(event.buttons){{this.value=100*event.offsetX/this.clientWidth;this.oninput()}}"><i></i></div>"""
 
 def before_after(
     before: Image.Image, # the photo
     after: Image.Image, # in color
-    width: int=500, # in pixels
+    width: int=500, # in pixels, where there is room for so many
+    alt: str='photo', # what it shows, for those who cannot see it
 ): # shows itself at the end of a notebook's cell
     "Two pictures with a slider between them"
     from IPython.display import HTML
-    return HTML(_slider.format(width=width, before=_data_url(before, width), after=_data_url(after, width)))
+    return HTML(_slider.format(width=width, before=_data_url(before, width), after=_data_url(after, width), alt=escape(alt)))

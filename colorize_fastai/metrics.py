@@ -14,7 +14,7 @@ import importlib.util, math, pickle, warnings
 from functools import cache
 from pathlib import Path
 import torch
-from .color import safe_root, colorfulness, from_L_ab, rgb2lab
+from .color import safe_root, colorfulness, picture_of, rgb2lab
 
 # %% ../nbs/05_metrics.ipynb #00000008
 def _pair(pred, true, name):
@@ -152,7 +152,7 @@ class _Sums:
     def add(self, learn):
         if self.last == learn.iter: return
         L,pred,true = [o.detach().as_subclass(torch.Tensor) for o in (learn.xb[0], learn.pred, learn.yb[0])]
-        for k,v in scores(from_L_ab(L, pred), from_L_ab(L, true)).items(): self.sums[k] = self.sums.get(k, 0) + v.sum()
+        for k,v in scores(picture_of(L, pred), picture_of(L, true)).items(): self.sums[k] = self.sums.get(k, 0) + v.sum()
         self.n,self.last = self.n + len(L),learn.iter
     def state(self): return self.n,{k: v.item() for k,v in self.sums.items()}
     def merge(self, states):

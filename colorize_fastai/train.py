@@ -149,7 +149,7 @@ def train_adversarial(
     if not isinstance(generator, nn.Module): generator = load_generator(generator)
     epochs = passes(budget, len(dls.train)) or epochs
     cbs = [*L(cbs), *_usual(dls, run, epochs, ema, every, track, budget)]
-    trainer = AdversarialTrainer(generator, PatchDiscriminator(patch, n_features=n_features), dls, cbs=cbs, **kwargs)
+    trainer = AdversarialTrainer(generator, PatchDiscriminator(patch, *dls.train.channels, n_features=n_features), dls, cbs=cbs, **kwargs)
     with run.held():
         keep_pretrained(run.out, resume)
         run.keep_split(dls)

@@ -393,6 +393,7 @@ def test_compare(small, tmp_path, capsys):
     assert colorize([str(tmp_path/'a.png'), str(tmp_path/'b.png'), '--compare', str(tmp_path/'sheet.png'), '--saturation', '1,2', *small]) == 0
     w, h = Image.open(tmp_path/'sheet.png').size
     assert w > h > 300 and names(tmp_path) == ['a.png', 'b.png', 'sheet.png']
+    assert colorize(['--samples', '--compare', str(tmp_path/'samples.png'), *small]) == 0 and '9 photos' in capsys.readouterr().out
     assert colorize([str(tmp_path/'a.png'), '--saturation', '1,2', *small]) == 2 and '--compare' in capsys.readouterr().err
 
 def test_report_says_how_colorful(small, tmp_path):

@@ -127,7 +127,7 @@ def untried(nbs):
 def heavy(nbs, room=200, other=1000):
     "Notebooks stay light (KB)"
     return [f'{p.name}: {p.stat().st_size/1024:.0f} KB' for p in sorted(nbs.rglob('*.ipynb'))
-            if p.stat().st_size > 1024*(room if p.parent == nbs else other)]
+            if p.stat().st_size > 1024*(room if p.parent == nbs and p.name[0].isdigit() else other)]
 
 _path = re.compile(r'(?<![\w.:/~-])/(?:home|root|tmp|opt|usr|mnt|var|work|workspace|content|Users|private)/[\w.]|\b[A-Z]:\\\w')
 _noise = re.compile(r'\r|\d+%\||\d(?:it|s)/(?:it|s)\b|<progress|Warning:|\bwarn\(|\x1b\[')

@@ -1,0 +1,63 @@
+"""The colorizer in the browser as a folder that any web server can host: `python .ci/colorizer.py OUT` (needs npm and the extra `onnx`)"""
+import argparse, gzip, hashlib, json, shutil, subprocess, sys, tarfile, tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+root = Path(__file__).resolve().parent.parent
+ort = 'onnxruntime-web@1.30.0'
+ort_sha512 = 'ab4cbe26baedba45d2cec05610c71c55fa97db92d19a8b171c5f8269126683ca590a5cdc57bb2f35ce2b298de32f4d956fb42644c0ecd528a0a91e025c07ca61'
+# its smallest build: the processor only, with SIMD, and with threads where the page may use them
+code, wasm = 'ort.wasm.bundle.min.mjs', 'ort-wasm-simd-threaded.wasm'
+
+def missing():
+    "What the page cannot be made without and is not installed here; empty: nothing"
+    return ', '.join([*(['npm (Debian: apt-get install npm)'] if not shutil.which('npm') else []),
+                      *(["onnx (pip install 'colorize_fastai[onnx]')"] if not find_spec('onnx') else [])])
+
+def vendor(out):
+    "ONNX Runtime from npm into the folder `out`, its WebAssembly packed by gzip: the page unpacks it"
+    with tempfile.TemporaryDirectory() as tmp:
+        r = subprocess.run([shutil.which('npm'), 'pack', ort, '--silent', '--pack-destination', tmp], capture_output=True, text=True)
+        packs = list(Path(tmp).glob('*.tgz'))
+        if r.returncode or len(packs) != 1: raise OSError(f'npm could not fetch {ort}: {r.stderr.strip()[-300:]}')
+        if (got := hashlib.sha512(packs[0].read_bytes()).hexdigest()) != ort_sha512: raise ValueError(f'{ort} is not the known one: SHA-512 {got}')
+        out.mkdir(parents=True)
+        with tarfile.open(packs[0]) as t:
+            js = t.extractfile(f'package/dist/{code}').read().decode()
+            (out/code).write_text(js.split('//# sourceMappingURL')[0], encoding='utf-8')
+            (out/'ort.wasm.gz').write_bytes(gzip.compress(t.extractfile(f'package/dist/{wasm}').read(), 9, mtime=0))
+
+def make(out, weights=None):
+    "Write the page, ONNX Runtime and the model into the folder `out`, in place of what is there"
+    from colorize_fastai.export import to_onnx
+    import onnx
+    out = Path(out)
+    with tempfile.TemporaryDirectory() as tmp:
+        new = Path(tmp)/'colorizer'
+        shutil.copytree(root/'nbs'/'colorizer', new)
+        vendor(new/'ort')
+        model = to_onnx(weights, new/'colorizer.onnx')
+        facts = {o.key: o.value for o in onnx.load(model).metadata_props}
+        numbers = {k: float(facts[k]) for k in ('vividness', 'saturation_at_1', 'temperature_at_1')}
+        size = model.stat().st_size + (new/'ort'/'ort.wasm.gz').stat().st_size
+        facts = {k: facts[k] for k in ('name', 'sha256')} | dict(size=int(facts['size']), **numbers, bytes=size, runtime=ort)
+        (new/'model.json').write_text(json.dumps(facts, indent=1) + '\n', encoding='utf-8')
+        if out.exists(): shutil.rmtree(out)
+        shutil.copytree(new, out)
+    return out
+
+def into(site):
+    "The page as the folder `colorizer` of `site`; where something is missing, a message"
+    if lacks := missing(): print(f'The colorizer page is left out, since these are not installed: {lacks}', file=sys.stderr)
+    else: make(Path(site)/'colorizer')
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__)
+    ap.add_argument('out', help='folder to write; what is there is replaced')
+    ap.add_argument('--weights', help='other weights than the packaged ones: a file, a run directory or a name')
+    args = ap.parse_args()
+    if lacks := missing(): sys.exit(f'Not installed: {lacks}')
+    out = make(args.out, args.weights)
+    print(f'{sum(f.stat().st_size for f in out.rglob("*") if f.is_file())/1e6:.1f} MB in {out}; look at it with: python -m http.server -d {out}')
+
+if __name__ == '__main__': main()

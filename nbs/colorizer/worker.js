@@ -1,0 +1,123 @@
+// The work, away from the page: decoding, the net, painting, encoding. Messages in: {do, key, ...}; out: {key, ...} or {key, error}.
+import * as ort from './ort/ort.wasm.bundle.min.mjs'
+import { lightness, recolor, seenPixels } from './arithmetic.js'
+
+const PREVIEW = 1280 // pixels of the long side of what the page shows
+const photos = new Map() // key -> {file, L, maps, preview}
+let facts, loading
+
+class Told extends Error {} // an error whose words are for people
+
+/** The bytes at `url`, unpacked if they are packed; `tell` hears how many have come. */
+async function fetched(url, tell) {
+  const answer = await fetch(url)
+  if (!answer.ok) throw new Told(`The file ${url} could not be loaded (the server answered ${answer.status}).`)
+  const reader = answer.body.getReader(), parts = []
+  for (let o; !(o = await reader.read()).done;) { parts.push(o.value); tell(o.value.length) }
+  const blob = new Blob(parts), head = new Uint8Array(await blob.slice(0, 2).arrayBuffer())
+  const packed = head[0] === 0x1f && head[1] === 0x8b // unless the browser has unpacked it on the way
+  return new Response(packed ? blob.stream().pipeThrough(new DecompressionStream('gzip')) : blob).arrayBuffer()
+}
+
+async function load() {
+  facts = await (await fetch('model.json')).json()
+  let got = 0
+  const tell = n => postMessage({progress: Math.min(1, (got += n)/facts.bytes)})
+  const [wasm, model] = await Promise.all([fetched('ort/ort.wasm.gz', tell), fetched('colorizer.onnx', tell)])
+  ort.env.wasm.wasmBinary = wasm
+  ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1
+  return ort.InferenceSession.create(new Uint8Array(model), {executionProviders: ['wasm']})
+}
+
+/** The net, loaded once; a failed try is not kept. */
+const session = () => loading ??= load().catch(e => { loading = undefined; throw e })
+
+async function decoded(file) {
+  try { return await createImageBitmap(file, {imageOrientation: 'from-image', premultiplyAlpha: 'none'}) }
+  catch { throw new Told(await whyNot(file)) }
+}
+
+/** What stands in the way of decoding, in words. */
+async function whyNot(file) {
+  const head = new Uint8Array(await file.slice(0, 16).arrayBuffer()), text = String.fromCharCode(...head)
+  const convert = kind => `This is a ${kind} file, which your browser cannot read. Save it as JPEG or PNG and try again.`
+  if (!file.size) return 'This file is empty.'
+  if (/^(II\*\0|MM\0\*|II\+\0|MM\0\+)/.test(text)) return convert('TIFF or raw')
+  if (/^....ftyp(hei|hev|mif|msf)/.test(text)) return convert('HEIC')
+  if (/^....ftyp/.test(text) && !/avi[fs]/.test(text)) return 'This is a film, not a photograph.'
+  if (text.startsWith('%PDF')) return 'This is a PDF. Take the photograph out of it, as JPEG or PNG.'
+  if (/^(\xff\xd8|\x89PNG|GIF8|RIFF|BM)/.test(text)) return 'This photograph is damaged, incomplete, or too large for your browser.'
+  return 'This is no photograph that your browser can read. JPEG, PNG, WebP, GIF, BMP and mostly AVIF work.'
+}
+
+/** The pixels of a bitmap, at most `side` pixels long. */
+function pixelsOf(bitmap, side = Infinity) {
+  const scale = Math.min(1, side/Math.max(bitmap.width, bitmap.height))
+  const w = Math.max(1, Math.round(bitmap.width*scale)), h = Math.max(1, Math.round(bitmap.height*scale))
+  try {
+    const context = new OffscreenCanvas(w, h).getContext('2d', {willReadFrequently: true})
+    context.imageSmoothingQuality = 'high'
+    context.drawImage(bitmap, 0, 0, w, h)
+    return context.getImageData(0, 0, w, h)
+  } catch { throw new Told(`${w} × ${h} pixels are too many for your browser. Make the photograph smaller, or use the command colorize.`) }
+}
+
+/** The map of color of a photo, and what it is still to be multiplied by. */
+async function map(photo, vividness) {
+  const net = await session(), plain = facts.temperature_at_1 === 1 // then the dial only multiplies: the net runs once
+  const at = plain ? 0 : vividness
+  if (!photo.maps.has(at)) {
+    const {data, width, height} = photo.L
+    const {ab} = await net.run({L: new ort.Tensor('float32', data, [1, 1, height, width]), vividness: new ort.Tensor('float32', [at], [])})
+    if (photo.maps.size > 8) photo.maps.delete(photo.maps.keys().next().value)
+    photo.maps.set(at, {data: ab.data, width, height})
+  }
+  return [photo.maps.get(at), plain ? facts.saturation_at_1**vividness : 1]
+}
+
+async function painted(pixels, photo, {vividness, saturation}) {
+  const [ab, times] = await map(photo, vividness)
+  return recolor(pixels, ab, times*saturation)
+}
+
+const tasks = {
+  async load() { await session(); return {facts} },
+  async add({key, file}) {
+    await session()
+    const bitmap = await decoded(file), {width, height} = bitmap, preview = pixelsOf(bitmap, PREVIEW)
+    const L = lightness(seenPixels(pixelsOf(bitmap), facts.size))
+    bitmap.close()
+    photos.set(key, {file, L, preview, maps: new Map()})
+    return {width, height, picture: await createImageBitmap(preview)}
+  },
+  async color({key, ...settings}) {
+    const photo = photos.get(key), {data, width, height} = photo.preview
+    return {picture: await createImageBitmap(await painted(new ImageData(data.slice(), width, height), photo, settings))}
+  },
+  async save({key, type, ...settings}) {
+    const photo = photos.get(key), bitmap = await decoded(photo.file), pixels = pixelsOf(bitmap)
+    bitmap.close()
+    await painted(pixels, photo, settings)
+    const canvas = new OffscreenCanvas(pixels.width, pixels.height), context = canvas.getContext('2d')
+    if (type === 'image/jpeg') { // which has no transparency: white paper
+      const full = await createImageBitmap(pixels)
+      context.fillStyle = '#fff'; context.fillRect(0, 0, canvas.width, canvas.height); context.drawImage(full, 0, 0); full.close()
+    } else context.putImageData(pixels, 0, 0)
+    return {blob: await canvas.convertToBlob({type, quality: .95})}
+  },
+  async remove({key}) { photos.delete(key); return {} },
+}
+
+let last = Promise.resolve() // one thing after the other: photos are large
+onmessage = ({data}) => {
+  last = last.then(async () => {
+    try {
+      const answer = await tasks[data.do](data)
+      postMessage({ticket: data.ticket, ...answer}, answer.picture ? [answer.picture] : [])
+    } catch (e) {
+      const error = e instanceof Told ? e.message : e instanceof RangeError || /memory/i.test(e?.message) ? 'There is not enough memory for this photograph.'
+        : e instanceof TypeError && /fetch|network|load/i.test(e.message) ? 'The model could not be loaded: the connection failed. Try again.' : `Something went wrong: ${e?.message ?? e}`
+      postMessage({ticket: data.ticket, error})
+    }
+  })
+}

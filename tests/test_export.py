@@ -1,0 +1,146 @@
+"The ONNX file beside `Colorizer`, colors without torch, and the arithmetic of the page in the browser, in Node"
+import importlib.util, json, runpy, shutil, subprocess, sys
+from pathlib import Path
+import numpy as np, pytest, torch
+from PIL import Image
+from colorize_fastai.color import recolor
+from colorize_fastai.export import to_onnx
+from colorize_fastai.generator import pix2pix_generator, unet_generator
+from colorize_fastai.inference import Colorizer, _rows, _span, seen_L
+from colorize_fastai.photo import read_rgb, sample_photos
+from colorize_fastai.weights import save_weights, weights_info
+
+root = Path(__file__).resolve().parent.parent
+page = root/'nbs'/'colorizer'
+has = importlib.util.find_spec
+needs_onnx = pytest.mark.skipif(not has('onnx') or not has('onnxruntime'), reason="needs pip install '.[onnx]'")
+needs_node = pytest.mark.skipif(not shutil.which('node'), reason='needs node')
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory): return tmp_path_factory.mktemp('export')
+
+@pytest.fixture(scope='module')
+def palette(folder):
+    torch.manual_seed(0)
+    net = unet_generator('tf_efficientnet_lite0', pretrained=False, head='palette', channels=(32, 16, 16))
+    torch.nn.init.normal_(net.head.weight, std=.5)
+    return save_weights(net, folder/'palette.safetensors', vivid=dict(temperature=.3, saturation=1.2), vividness=.25, load_size=96)
+
+@pytest.fixture(scope='module')
+def models(folder, palette):
+    return {(n, half): to_onnx(w, folder/f'{n}{half}.onnx', half=half) for n,w in (('daylight', None), ('palette', palette)) for half in (True, False)}
+
+def run(file, L, v):
+    import onnxruntime
+    return onnxruntime.InferenceSession(file, providers=['CPUExecutionProvider']).run(None, dict(L=L.numpy(), vividness=np.array(v, np.float32)))[0]
+
+# The file
+
+@needs_onnx
+@pytest.mark.parametrize('half,limit', [(False, 1e-3), (True, 1e-2)])
+@pytest.mark.parametrize('name', ['daylight', 'palette'])
+@pytest.mark.parametrize('shape', [(1, 1, 1), (1, 32, 64), (2, 33, 31), (1, 160, 213), (3, 45, 128)])
+def test_parity(models, palette, name, half, limit, shape):
+    b,h,w = shape
+    c, L = Colorizer(palette if name == 'palette' else None, device='cpu'), torch.rand(b, 1, h, w, generator=torch.Generator().manual_seed(h))*2 - 1
+    for v in (0., .3, 1.): assert np.abs(run(models[name, half], L, v) - c.predict_ab(L, v).numpy()).max() <= limit
+
+@needs_onnx
+def test_the_dial_turns(models):
+    L = torch.rand(1, 1, 64, 64)*2 - 1
+    for name in ('daylight', 'palette'):
+        a, b = run(models[name, True], L, 0.), run(models[name, True], L, 1.)
+        assert np.abs(b - a).max() > .01
+        straight = np.allclose(b, a*b.std()/a.std(), atol=1e-5)
+        assert straight == (name == 'daylight') # a palette is sharpened, too
+
+@needs_onnx
+def test_half_the_file_and_what_it_says(models, palette):
+    import onnx
+    a, b = (models['daylight', o].stat().st_size for o in (True, False))
+    assert a < .52*b and a < 11e6
+    for name,w in (('daylight', None), ('palette', palette)):
+        m, info = onnx.load(models[name, True]), weights_info(w)
+        facts = {o.key: o.value for o in m.metadata_props}
+        assert facts['name'] == name and facts['sha256'] == info['sha256'] and facts['size'] == str(info['load_size'])
+        assert float(facts['vividness']) == info['vividness'] and float(facts['ab_scale']) == 110
+        assert float(facts['temperature_at_1']) == (.3 if name == 'palette' else 1)
+
+@needs_onnx
+def test_same_file_twice(models, folder): assert to_onnx(None, folder/'again.onnx').read_bytes() == models['daylight', True].read_bytes()
+
+@needs_onnx
+@pytest.mark.parametrize('norm', ['batch', 'instance'])
+def test_pix2pix(folder, norm):
+    f = save_weights(pix2pix_generator(norm=norm, n_features=4, levels=5), folder/f'{norm}.safetensors')
+    L = torch.rand(1, 1, 70, 33)*2 - 1
+    assert np.abs(run(to_onnx(f, folder/f'{norm}.onnx', half=False), L, .5) - Colorizer(f, device='cpu').predict_ab(L, .5).numpy()).max() <= 1e-3
+
+def test_without_onnx(folder, monkeypatch):
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+    with pytest.raises(ImportError, match=r"pip install 'colorize_fastai\[onnx\]'"): to_onnx(out=folder/'no.onnx')
+    assert not (folder/'no.onnx').exists()
+
+# Without torch
+
+blocked = 'import sys; sys.modules["torch"] = None; sys.argv = sys.argv[1:]; exec(compile(open(sys.argv[0]).read(), sys.argv[0], "exec"))'
+
+@needs_onnx
+@pytest.mark.parametrize('name', ['camera', 'astronaut'])
+def test_example_without_torch(models, folder, name):
+    photo = folder/f'{name}.png'
+    read_rgb((sample_photos() | sample_photos(grey=True))[name]).crop((3, 0, 500, 400)).save(photo)
+    cmd = [sys.executable, '-c', blocked, page/'colorize.py', models['daylight', True], photo, folder/'colored.png']
+    r = subprocess.run(cmd, capture_output=True, text=True)
+    assert r.returncode == 0, r.stderr
+    ours, theirs = (np.array(o).astype(int) for o in (Image.open(folder/'colored.png'), Colorizer(device='cpu')(photo)))
+    assert ours.shape == theirs.shape and np.quantile(np.abs(ours - theirs), .98) <= 3
+
+def test_example_is_short():
+    code = (page/'colorize.py').read_text()
+    assert sum(bool(l.strip()) for l in code.splitlines()) <= 36 and 'colorize_fastai' not in code.replace('"', '')
+
+# The page's arithmetic
+
+def node(folder, script, **arrays):
+    "What `script` gives, which finds the arrays as files: (bytes in stdout)"
+    for k,v in arrays.items(): (folder/k).write_bytes(np.ascontiguousarray(v).tobytes())
+    head = f"import * as A from {json.dumps((page/'arithmetic.js').as_uri())}; import fs from 'node:fs'; const read = f => fs.readFileSync({json.dumps(str(folder))} + '/' + f);"
+    (folder/'script.mjs').write_text(head + script + ';process.stdout.write(Buffer.from(out.buffer, out.byteOffset, out.byteLength))')
+    r = subprocess.run(['node', folder/'script.mjs'], capture_output=True)
+    assert r.returncode == 0, r.stderr.decode()
+    return r.stdout
+
+def rgba(rgb): return np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)])
+
+@needs_node
+@pytest.mark.parametrize('w,h', [(512, 512), (1500, 1000), (1999, 1333), (160, 160), (161, 240), (90, 70), (1, 1), (1, 300), (2501, 1700)])
+def test_the_page_shows_the_net_the_same(folder, w, h):
+    im = read_rgb(sample_photos()['astronaut']).resize((w, h), Image.Resampling.NEAREST)
+    script = f"const o = A.seenPixels({{data: read('px'), width: {w}, height: {h}}}, 160), out = A.lightness(o).data"
+    L = seen_L(im, 160)
+    got = np.frombuffer(node(folder, script, px=rgba(np.array(im))), np.float32).reshape(L.shape)
+    assert np.abs(got - L.numpy()).max() < 1e-5
+
+@needs_node
+@pytest.mark.parametrize('name,strength', [('astronaut', .3), ('camera', .3), ('coffee', 1.5)])
+def test_the_page_paints_the_same(folder, name, strength):
+    im = read_rgb((sample_photos() | sample_photos(grey=True))[name]).crop((0, 0, 301, 223))
+    ab = torch.randn(2, 9, 7, generator=torch.Generator().manual_seed(1))*strength
+    w, h = im.size
+    script = f"const ab = new Float32Array(new Uint8Array(read('ab')).buffer), out = A.recolor({{data: read('px'), width: {w}, height: {h}}}, {{data: ab, width: 7, height: 9}}, .5).data"
+    got = np.frombuffer(node(folder, script, px=rgba(np.array(im)), ab=ab.numpy()), np.uint8).reshape(h, w, 4)[..., :3]
+    full = _rows(_rows(ab*.5, _span(0, h, ab), h).mT, _span(0, w, ab), w).mT
+    want = recolor(torch.from_numpy(np.array(im)).permute(2,0,1), full).permute(1,2,0).numpy()
+    assert np.abs(got.astype(int) - want.astype(int)).max() <= 1
+
+# The folder for a web server
+
+def test_what_the_page_lacks_is_said(monkeypatch, tmp_path, capsys):
+    mod = runpy.run_path(str(root/'.ci'/'colorizer.py'))
+    monkeypatch.setattr(shutil, 'which', lambda name: None)
+    mod['into'](tmp_path)
+    assert 'npm' in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+def test_the_page_asks_nobody_else():
+    for f in page.glob('*.[hcj]*'): assert 'http' not in f.read_text(encoding='utf-8').replace('http-equiv', ''), f.name
