@@ -217,7 +217,7 @@ def fit(self:AdversarialTrainer,
     progress: bool | None = None, # a progress bar; False: plain lines, for log files; None: a bar where somebody watches
     resume: bool = False, # go on with what the directory of `SaveRun` holds, up to `n_epochs` in all?
 ) -> pd.DataFrame: # the history, a row an epoch
-    "Train, validate after every epoch, and leave both nets in the modes in which they came"
+    "Train, validate after every epoch, and leave both nets in the modes they were in"
     if resume and not any(getattr(cb, 'resumes', False) for cb in self.cbs):
         raise ValueError('resume needs the callback SaveRun(folder), which knows from where')
     self.until, self.resume, self.last_good = n_epochs if resume else self.epoch + n_epochs, resume, None
@@ -350,7 +350,7 @@ def state(self:AdversarialTrainer) -> dict:
 # %% ../nbs/08_adversarial.ipynb #00000039
 @patch
 def load_state(self:AdversarialTrainer, s:dict):
-    "Put everything where it was"
+    "Restore everything that `state` holds"
     for k in ('generator', 'discriminator'): getattr(self, k).load_state_dict(s[k], strict=True)
     for opt,o in ((self.g_opt, s['g_opt']), (self.d_opt, s['d_opt'])):
         ps = [p for pg in opt.param_groups for p in pg['params']]
@@ -371,7 +371,7 @@ def history(self:AdversarialTrainer) -> pd.DataFrame:
 # %% ../nbs/08_adversarial.ipynb #0000003d
 @patch
 def plot_history(self:AdversarialTrainer):
-    "The game, the distance, and what became of fidelity and color, by epoch"
+    "Curves of the losses, fidelity and color by epoch"
     df = self.history.set_index('epoch')
     panels = {'game': ['d', 'gan'], 'distance': [self.settings['pixel'], 'valid_l1'], 'ΔE00': ['delta_e'], 'color_ratio': ['color_ratio']}
     lines = {'color_ratio': 1., **({'game': .6931} if self.settings['gan'] == 'bce' else {})}

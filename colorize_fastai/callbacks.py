@@ -71,7 +71,7 @@ class EMA:
         get_ema_multi_avg_fn(min(self.decay, n/(n + 9)))(self.avg, self.now(t), None)
 
     def swap(self, t, inside):
-        "Have the average in the place of the weights, or not"
+        "Put the average in the place of the weights, or take it out"
         if self.inside is inside: return
         for a,v in zip(self.avg, self.now(t), strict=True): a.data, v.data = v.data, a.data
         self.inside = inside
@@ -142,7 +142,7 @@ def gone_grey(
     ratios: list, # `color_ratio` of the epochs so far
     grey: float = GREY, # less is grey, and three times as much colorful
 ) -> bool:
-    "Was it colorful, and is grey now?"
+    "Was the net colorful once, and is it grey now?"
     return len(ratios) > 0 and ratios[-1] < grey and max(ratios) > 3*grey
 
 # %% ../nbs/25_callbacks.ipynb #0000000f
@@ -268,7 +268,7 @@ def _with_state(learn): return [cb for cb in learn.cbs if hasattr(type(cb), 'sta
 # %% ../nbs/25_callbacks.ipynb #00000019
 @patch
 def load(self:Checkpoints, s):
-    "Put everything where it was"
+    "Restore everything that `state` holds"
     put_back(self.model, s['model'], self.dir)
     self.opt.load_state_dict(_laid_out(self.opt, s['opt']))
     if s['scaler'] and getattr(self.learn, 'scaler', None): self.learn.scaler.load_state_dict(s['scaler']) # another device may need none
@@ -456,7 +456,7 @@ def after_diverge(self:SaveRun, t):
 
 # %% ../nbs/25_callbacks.ipynb #00000033
 class Guard:
-    "Stop a training that learns nothing any more"
+    "Stop a training run that has failed"
     order = 30
     def __init__(self,
         every: int = 100, # steps between two looks at the discriminator

@@ -78,7 +78,7 @@ def split_photos(
     seed: int = 42, # another seed, another split
     max_photos: int | None = None, # keep only so many, drawn by the same lot
 ) -> pd.DataFrame: # a row a photo, sorted by file: `file` (relative, with /), `is_valid`
-    "Draw the validation photos by lot, from the seed and each file's name"
+    "Draw the validation photos at random, from the seed and each file's name"
     if not 0 <= valid_pct < 1: raise ValueError(f'valid_pct is a share between 0 and 1, got {valid_pct}')
     names = sorted((name_below(f, root) for f in files), key=lambda o: _draw(o, seed))[:max_photos]
     n = max(round(len(names)*valid_pct), valid_pct > 0 and len(names) > 1) # at least one, if any are wanted

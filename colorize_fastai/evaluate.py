@@ -140,7 +140,7 @@ def _seen_by(net, cfg, rgb):
 
 # %% ../nbs/10_evaluate.ipynb #0000000e
 class Judge:
-    "A network that looks at pictures as a stranger; call it with rgb [B,3,H,W] in [0,1]"
+    "An independent network that judges pictures; call it with rgb [B,3,H,W] in [0,1]"
     def __init__(self,
         encoder: str|nn.Module='tf_efficientnet_lite1', # timm model name, or a net: rgb → features [B,d] or (features, scores)
         name: str|None=None, # for the columns; None: the model's, or the class of the net

@@ -191,7 +191,7 @@ def set_rng_state(
 # %% ../nbs/21_machine.ipynb #00000028
 @contextmanager
 def keep_rng():
-    "Random numbers that are drawn inside the block are not missing outside"
+    "Restore all random number generators after the block"
     state = rng_state()
     try: yield
     finally: set_rng_state(state)
@@ -201,7 +201,7 @@ def keep_rng():
 def keep_modes(
     *nets: nn.Module, # may change between train and eval mode inside the block
 ):
-    "Every module of `nets` leaves the block in the mode in which it came"
+    "Restore the training or evaluation mode of every module of `nets` after the block"
     modes = [(m, m.training) for net in nets for m in net.modules()]
     try: yield
     finally:
@@ -221,7 +221,7 @@ class Diverged(FloatingPointError): "The training learns nothing any more, and w
 def all_finite(
     x, # a nest of dicts, lists and tuples
 ) -> bool:
-    "Is every number of every tensor in `x` one?"
+    "Is every number in the tensors of `x` finite?"
     if isinstance(x, Tensor): return not x.is_floating_point() or bool(x.isfinite().all())
     if isinstance(x, (dict, list, tuple)): return all(map(all_finite, x.values() if isinstance(x, dict) else x))
     return True

@@ -34,7 +34,7 @@ def read_meta(
     im: Image.Image, # as opened by Pillow, loaded
     turned: bool = False, # will it be turned by a quarter?
 ) -> dict: # those of `xmp`, `iptc`, `comment` (bytes), `text` (dict), `dpi` (pair), `compression` (of a TIFF) that it has
-    "What the file of `im` knows besides pixels, EXIF and color profile"
+    "What the file of `im` holds besides pixels, EXIF and color profile"
     xmp, comment = im.info.get('xmp') or b'', im.info.get('comment') or b''
     text = {k: v for k,v in getattr(im, 'text', {}).items() if k != 'XML:com.adobe.xmp' and not k.startswith('Raw profile type')} \
         if im.format == 'PNG' else {}

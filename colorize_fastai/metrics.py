@@ -273,7 +273,7 @@ def _cached(name): return Path(torch.hub.get_dir(), 'checkpoints', _cached_weigh
 
 # %% ../nbs/05_metrics.ipynb #000000251
 def missing_weights() -> dict: # 'lpips', 'fid' → what to do, for those that cannot be used
-    "Which of LPIPS and FID cannot be measured here, and what it takes"
+    "Which of LPIPS and FID cannot be measured here, and what they need"
     res = {k: f'no {k.upper()}: put {url}{file} into {Path(torch.hub.get_dir(), "checkpoints")}'
            for k,(file,url) in _cached_weights.items() if not _cached(k).is_file()}
     if not importlib.util.find_spec('torch_fidelity'):

@@ -53,7 +53,7 @@ class DevicePrecision(MixedPrecision):
 
 # %% ../nbs/06_pretrain.ipynb #0000000e
 class ChannelsLastBatch(Callback):
-    "Keep net and input in channels-last memory, which convolutions prefer"
+    "Keep net and input in channels-last memory, in which convolutions are faster"
     order = 11
     def before_fit(self): self.model.to(memory_format=torch.channels_last)
     def before_batch(self): self.learn.xb = tuple(x.contiguous(memory_format=torch.channels_last) for x in self.xb)
@@ -71,7 +71,7 @@ class LogitsToLearn(Callback):
 
 # %% ../nbs/06_pretrain.ipynb #d6000005
 class ShowL(Callback):
-    "Have a `PixelLoss` see the L of the batch, which its 'features' want"
+    "Give a `PixelLoss` the L of the batch, which its 'features' needs"
     def after_pred(self): self.learn.loss_func.L = self.xb[0]
 
 

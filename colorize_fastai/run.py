@@ -158,7 +158,7 @@ def _unlock(self:Run):
 @patch
 @contextmanager
 def held(self:Run):
-    "Keep other trainings out of the directory, before and between its stages, too"
+    "Keep other processes out of the directory, also before and between its stages"
     self._lock()
     try: yield
     finally: self._unlock()
@@ -179,7 +179,7 @@ def _ask(self:Run, signum, frame):
 # %% ../nbs/24_run.ipynb #0000001e
 @patch
 def open(self:Run):
-    "Keep other trainings out, and have signals wait for the end of a step"
+    "Keep other processes out, and have signals wait for the end of a step"
     self._lock()
     self.asked, self.looks, self.last, self.since = None, 0, *[time.monotonic()]*2
     if not self.spent: self.start = self.last
@@ -188,7 +188,7 @@ def open(self:Run):
 
 @patch
 def close(self:Run):
-    "Let others in, and signals have their usual effect"
+    "Let other processes in again, and give signals their usual effect"
     for s,h in (self.handlers or {}).items(): signal.signal(s, h)
     self._unlock()
     self.handlers = None

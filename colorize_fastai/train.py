@@ -358,7 +358,7 @@ def resume(
     pretrain_epochs: int | None = None, # train longer than was first said; None: as said
     adversarial_epochs: int | None = None, # the same for stage 2
 ) -> Path: # the run directory
-    "Go on with a training that `train` or colorize-train began"
+    "Resume a training run of `train` or colorize-train"
     run = Run(out)
     begun = run.config.get('arguments')
     if not begun: raise RunError(_not_begun(run))

@@ -126,7 +126,7 @@ def _open(path):
 def weights_info(
     weights: str | Path | None = None, # file, run directory, packaged name, or 'hf://user/repo'; None: the packaged default
 ) -> dict: # `builder`, `args`, `sha256` and what was given to `save_weights`
-    "What a weights file says of itself"
+    "The header of a weights file"
     path = _find(weights)
     with _open(path) as f: head = f.metadata() or {}
     if head.get('format') != _format: raise WeightsError(
