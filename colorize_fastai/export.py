@@ -110,14 +110,15 @@ def _facts(weights, info):
     "What the file says of itself, as text"
     vivid = info.get('vivid', VIVID)
     name = Path(str(weights or default_weights))
-    facts = dict(name=name.stem if name.suffix == '.safetensors' else name.name, sha256=info['sha256'], size=best_size(weights), vividness=info.get('vividness', 0),
+    facts = dict(name=name.stem if name.suffix == '.safetensors' else name.name, sha256=info['sha256'],
+        size=best_size(weights), vividness=info.get('vividness', 0),
         saturation_at_1=vivid['saturation'], temperature_at_1=vivid['temperature'] if info['args'].get('head') == 'palette' else 1,
         L='L*/50 - 1', ab='a*b*/110', ab_scale=AB_SCALE, made_by='colorize_fastai', terms=info.get('licence', ''))
     return {k: str(v) for k,v in facts.items()}
 
 # %% ../nbs/36_export.ipynb #e3600001a
 def to_onnx(
-    weights: str | Path | None = None, # file, run directory, packaged name or 'hf://user/repo' (`load_generator`); None: the packaged default
+    weights: str | Path | None = None, # file, run directory, packaged name or 'hf://user/repo'; None: the packaged default
     out: str | Path = 'colorizer.onnx', # file to write
     half: bool = True, # store the weights as float16? Half the file
 ) -> Path: # `out`

@@ -61,7 +61,7 @@ async function add(files) {
 function newCard(file) {
   const card = $('photo').content.firstElementChild.cloneNode(true), key = ++keys
   const photo = {key, file, name: file.name || 'pasted.png', card, state: 'waiting', part: s => card.querySelector(s)}
-  photo.part('h3').textContent = photo.name
+  photo.part('h2').textContent = photo.name
   photo.part('.note').textContent = 'Waiting …'
   photo.part('.before').setAttribute('aria-label', `${photo.name}, before`)
   photo.part('.after').setAttribute('aria-label', `${photo.name}, in color`)
