@@ -6,7 +6,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from urllib.parse import urlsplit
-from playwright.async_api import async_playwright
+from playwright.async_api import TimeoutError, async_playwright
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from docs_checks import problems
 
@@ -60,7 +60,7 @@ _dark = """() => document.body.hasAttribute('data-md-color-scheme') && document.
 by_color = ['color-contrast', 'link-in-text-block', 'scrollable-region-focusable'] # the rules that a change from light and wide to dark and narrow can break
 phone, desktop = dict(width=390, height=844), dict(width=1280, height=800)
 
-_copied = """() => [...document.querySelectorAll('.highlight code')].filter(c => c.innerText.trimEnd() !== c.textContent.trimEnd()).map(c => c.textContent.slice(0, 60))"""
+_copied = """() => [...document.querySelectorAll('.highlight code')].filter(c => !c.closest('details:not([open])') && c.innerText.trimEnd() !== c.textContent.trimEnd()).map(c => c.textContent.slice(0, 60))"""
 
 async def look(browser, name, url, axe, seen, found):
     "One page: at 390 px, at 1280 px in light, at 390 px in dark"
@@ -110,8 +110,9 @@ async def search(browser, words, url, wanted, found):
     await page.goto(url + 'index.html', wait_until='load')
     await page.locator('input[name=query]').fill(words)
     first = page.locator('.md-search-result__item a').first
-    await first.wait_for(state='attached', timeout=20000)
-    got = urlsplit(await first.get_attribute('href')).path.lstrip('/')
+    try: await first.wait_for(state='attached', timeout=20000)
+    except TimeoutError: got = 'nothing'
+    else: got = urlsplit(await first.get_attribute('href')).path.lstrip('/')
     if got != wanted: found['search'].append((words, f'finds {got} first, not {wanted}'))
     await page.close()
 

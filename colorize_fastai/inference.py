@@ -375,10 +375,11 @@ _slider = """<style>.before-after{{position:relative;--cut:50%;overflow:hidden}}
 .before-after img{{display:block;width:100%;height:auto;margin:0}}
 .before-after img+img{{position:absolute;top:0;left:0;clip-path:inset(0 0 0 var(--cut))}}
 .before-after input{{position:absolute;inset:0;width:100%;height:100%;margin:0;opacity:0;cursor:ew-resize;touch-action:pan-y}}
-.before-after i{{position:absolute;top:0;bottom:0;left:var(--cut);width:3px;margin-left:-2px;background:#fff;box-shadow:0 0 3px #000;pointer-events:none}}
+.before-after i{{position:absolute;top:0;bottom:0;left:var(--cut);width:3px;margin-left:-2px;background:#fff;
+box-shadow:0 0 3px #000;pointer-events:none}}
 .before-after input:focus-visible+i{{background:#ffb000;box-shadow:0 0 0 2px #000}}
-.before-after i::after{{content:"\\2194";position:absolute;top:50%;left:50%;transform:translate(-50%,-50%);width:32px;font:20px/32px sans-serif;
-text-align:center;color:#000;background:inherit;border-radius:50%;box-shadow:0 0 3px #000}}</style>
+.before-after i::after{{content:"\\2194";position:absolute;top:50%;left:50%;transform:translate(-50%,-50%);width:32px;
+font:20px/32px sans-serif;text-align:center;color:#000;background:inherit;border-radius:50%;box-shadow:0 0 3px #000}}</style>
 <div class="before-after" style="max-width:{width}px"><img src="{before}" alt="{alt}, before"><img src="{after}" alt="{alt}, colored">
 <input type="range" min="0" max="100" step="any" value="50" aria-label="{alt}: how much is shown as it was before"
 oninput="this.parentNode.style.setProperty('--cut',this.value+'%');this.setAttribute('aria-valuetext',Math.round(this.value)+'% before')"
