@@ -1,6 +1,6 @@
 """The test that asks people, in a real browser: python .ci/browse_realfake.py. One trial at its true speed, keys, pause, reload, the file of answers;
 then a hundred tests by simulated people whom a colorizer fools at a known rate, through the very page, with a clock that does not wait."""
-import json, sys, tempfile, time
+import json, os, sys, tempfile, time
 from pathlib import Path
 import numpy as np
 from PIL import Image
@@ -69,7 +69,7 @@ def simulated(page, url, folder, seed):
 def main():
     bad = []
     with tempfile.TemporaryDirectory() as d, sync_playwright() as p:
-        d, browser = Path(d), p.chromium.launch(executable_path='/usr/bin/chromium', args=['--no-sandbox'])
+        d, browser = Path(d), p.chromium.launch(executable_path=os.environ.get('CHROMIUM', '/usr/bin/chromium'), args=['--no-sandbox'])
         page = browser.new_page()
         page.on('pageerror', lambda e: bad.append(str(e))); page.on('console', lambda m: m.type == 'error' and bad.append(m.text))
         page.on('request', lambda r: r.url.startswith(('file:', 'data:', 'blob:')) or bad.append(f'asked for {r.url}'))
