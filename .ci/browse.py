@@ -64,7 +64,7 @@ _copied = """() => [...document.querySelectorAll('.highlight code')].filter(c =>
 
 async def look(browser, name, url, axe, seen, found):
     "One page: at 390 px, at 1280 px in light, at 390 px in dark"
-    context = await browser.new_context(viewport=phone, color_scheme='light', has_touch=True)
+    context = await browser.new_context(viewport=phone, color_scheme='light', has_touch=True, bypass_csp=True) # axe comes from outside of the page
     page = await context.new_page()
     listen(page, name, url, found)
     await page.goto(url + name, wait_until='load')
@@ -80,6 +80,7 @@ async def look(browser, name, url, axe, seen, found):
     async def accessible(kind, rules=None):
         found[kind] += [(name, f'{rule}: {n} times, {what} ({where})') for rule, n, where, what in await page.evaluate(_axe, rules)]
     await accessible('light')
+    await page.add_style_tag(content='* { transition: none !important }') # else axe sees colors on their way
     await page.emulate_media(color_scheme='dark')
     await page.evaluate(_dark)
     await page.set_viewport_size(phone)
