@@ -60,7 +60,8 @@ _dark = """() => document.body.hasAttribute('data-md-color-scheme') && document.
 by_color = ['color-contrast', 'link-in-text-block', 'scrollable-region-focusable'] # the rules that a change from light and wide to dark and narrow can break
 phone, desktop = dict(width=390, height=844), dict(width=1280, height=800)
 
-_copied = """() => [...document.querySelectorAll('.highlight code')].filter(c => !c.closest('details:not([open])') && c.innerText.trimEnd() !== c.textContent.trimEnd()).map(c => c.textContent.slice(0, 60))"""
+_copied = """() => [...document.querySelectorAll('.highlight code')].filter(c => !c.closest('details:not([open])') &&
+    c.innerText.trimEnd().replace(/\\n+/g, '\\n') !== c.textContent.trimEnd().replace(/\\n+/g, '\\n')).map(c => c.textContent.slice(0, 60))"""
 
 async def look(browser, name, url, axe, seen, found):
     "One page: at 390 px, at 1280 px in light, at 390 px in dark"
@@ -147,7 +148,7 @@ def main():
     names, found = asyncio.run(browse(args.site.resolve(), args.axe))
     n_sliders = len(found.pop('n_sliders', []))
     checks = {'errors': 'pages load without an error', 'requests': 'requests to no other host', 'links': 'every link, anchor and picture leads somewhere',
-              'pictures': 'every picture is shown', 'copied': 'code is copied line by line', 'search': f'the search finds the right page first ({", ".join(searches)})',
+              'pictures': 'every picture is shown', 'copied': 'code is copied line by line (but for the number of empty ones)', 'search': f'the search finds the right page first ({", ".join(searches)})',
               'sliders': f'{n_sliders} sliders move, by key, mouse and touch', 'clipped': 'nothing is cut off at 390 px',
               'light': 'accessible (axe-core), light', 'dark': 'accessible (axe-core), dark'}
     for k, what in checks.items():
