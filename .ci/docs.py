@@ -293,7 +293,7 @@ def mend(site):
         if 'data-md-component' not in t: continue # not a page of the theme
         t = t.replace('role="dialog">', 'role="dialog" aria-label="Search">')
         t = re.sub(r'<nav class="md-nav"((?: data-md-level="\d+")?)[^>]*>', r'<nav class="md-nav" role="none"\1>', t)
-        t = re.sub(r'\n</span>(?=<span id="__l-|</code>)', '</span>\n', t) # a line, and then its end
+        t = re.sub(r'(?<!">)\n</span>(?=<span id="__l-|</code>)', '</span>\n', t) # a line, and then its end; an empty one keeps it, and its height
         scrolls = 'tabindex="0" role="group" aria-label="%s"' # with the keyboard, too
         t = re.sub(r'<div class="([^"]*\boutput highlight)">', rf'<div class="\1" {scrolls % "output"}>', t)
         t = re.sub(r'<table>.*?</table>', lambda m: f'<div class="scrolls" {scrolls % "table"}>{m[0]}</div>', t, flags=re.S)

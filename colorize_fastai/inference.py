@@ -386,6 +386,7 @@ oninput="this.parentNode.style.setProperty('--cut',this.value+'%');this.setAttri
 onpointerdown="this.onpointermove(event)"
 onpointermove="if(event.buttons){{this.value=100*event.offsetX/this.clientWidth;this.oninput()}}"><i></i></div>"""
 
+# %% ../nbs/09_inference.ipynb #19e00036
 def before_after(
     before: Image.Image, # the photo
     after: Image.Image, # in color
