@@ -150,7 +150,7 @@ def _left_out(others):
     "How many files that are no photos by their names, and of which kind, in words"
     kinds = Counter(Path(j.src).suffix.lower() or 'no suffix' for j in others)
     images = sum(j.note != '' for j in others)
-    more = f'; images among them: {images}, which can be named outright, or renamed' if images else ''
+    more = f'; images among them: {images}, which can be named outright, renamed, or converted' if images else ''
     return f"{len(others)} other file{'s'*(len(others) > 1)} left out: {', '.join(f'{k} {n}' for k,n in kinds.most_common(6))}{more}"
 
 def _summary(count, out):

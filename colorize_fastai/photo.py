@@ -410,9 +410,11 @@ def _in_folder(folder):
 # %% ../nbs/01_photo.ipynb #f1000001
 RAW = '.cr2 .cr3 .nef .arw .dng .raf .orf .rw2 .pef .srw .x3f'.split() # what cameras keep before it becomes a photo
 
+OTHER = '.tga .psd .psb .xcf .pcx .sgi .j2k .j2c .jpc .jpx .jxl .exr .hdr .fits'.split() # pictures of other kinds
+
 def is_image(path):
     "Does the file at `path` look like a picture, though its suffix is none of `SUFFIXES`?"
-    if path.suffix.lower() in RAW: return True
+    if path.suffix.lower() in [*RAW, *OTHER]: return True
     try:
         with open(path, 'rb') as f: head = f.read(16)
     except OSError: return False

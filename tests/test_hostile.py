@@ -144,3 +144,10 @@ def test_out_that_cannot_be(small, tmp_path, capsys):
     (tmp_path/'file').write_text('x')
     assert colorize([str(tmp_path/'a.png'), '-o', str(tmp_path/'file'/'out'), *small]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+def test_pictures_of_other_kinds_are_told_of(small, tmp_path, capsys):
+    "A Targa file is no photo that is read, but it is a picture: it is counted as one, and the exit status says so"
+    (tmp_path/'in').mkdir()
+    grey.save(tmp_path/'in'/'a.png'); grey.save(tmp_path/'in'/'scan.tga'); (tmp_path/'in'/'list.txt').write_text('a scan')
+    assert colorize([str(tmp_path/'in'), '-o', str(tmp_path/'out'), *small]) == 1
+    assert 'images among them: 1' in capsys.readouterr().err
