@@ -43,15 +43,16 @@ def installed(wheel, tmp_path_factory):
 
 modules = {f'colorize_fastai/{p.name}' for p in (root/'colorize_fastai').glob('*.py')}
 weights = {f'colorize_fastai/pretrained/{p.name}' for p in (root/'colorize_fastai'/'pretrained').glob('*')}
+pages = {f'colorize_fastai/assets/{p.name}' for p in (root/'colorize_fastai'/'assets').glob('*')}
 
 def test_wheel_contents(wheel):
     with zipfile.ZipFile(wheel) as z: names = {n for n in z.namelist() if '.dist-info/' not in n}
     assert any(w.endswith('.safetensors') for w in weights), 'no packaged weights'
-    assert names == modules | weights
+    assert names == modules | weights | pages
 
 def test_sdist_contents(dist):
     with tarfile.open(next(dist.glob('*.tar.gz'))) as t: names = {n.split('/', 1)[1] for n in t.getnames() if '/' in n}
-    assert modules | weights | {'settings.ini', 'setup.py', 'pyproject.toml', 'README.md', 'LICENSE', 'CHANGELOG.md'} <= names
+    assert modules | weights | pages | {'settings.ini', 'setup.py', 'pyproject.toml', 'README.md', 'LICENSE', 'CHANGELOG.md'} <= names
 
 def test_metadata(meta):
     assert meta['Name'].replace('-', '_') == cfg['lib_name'] and meta['Version'] == cfg['version']
