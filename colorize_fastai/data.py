@@ -288,7 +288,6 @@ def show_rows(
     for (name, xs), ax in zip(rows.items(), axs, strict=True):
         for x, a in zip(xs, ax):
             if x.shape[0] == 1: x = from_L_ab(x, x.new_zeros(2, *x.shape[1:])) # a picture as grey as it looks
-            elif x.amin() < 0: x = (x + 1)/2 # what a net is given, in [-1,1]
             a.imshow(x.detach().float().cpu().permute(1, 2, 0).clamp(0, 1).numpy()); a.set(xticks=[], yticks=[])
         ax[0].set_ylabel(name)
     if title: fig.suptitle(title)
@@ -315,6 +314,7 @@ def variants(self:PhotoDataLoader, n:int):
 
 # %% ../nbs/02_data.ipynb #00000035
 def _given(x): return 'grey' if x.shape[1] == 1 else 'given'
+def _shown(x): return x if x.shape[1] == 1 else (x + 1)/2 # `show_rows` wants red, green and blue in [0,1]
 def _wanted(x): return 'color' if x.shape[1] == 1 else 'wanted'
 
 @patch
@@ -331,7 +331,7 @@ def show_batch(self:PhotoDataLoader,
     L, ab = (o[:max_n] for o in (b or self.one_batch()))
     n = -(-len(L)//(nrows or 1))
     rows = {}
-    for i in range(0, len(L), n): rows |= {_given(L) + ' '*i: L[i:i+n], _wanted(L) + ' '*i: picture_of(L[i:i+n], ab[i:i+n])}
+    for i in range(0, len(L), n): rows |= {_given(L) + ' '*i: _shown(L[i:i+n]), _wanted(L) + ' '*i: picture_of(L[i:i+n], ab[i:i+n])}
     show_rows(rows, n, **kwargs)
 
 # %% ../nbs/02_data.ipynb #00000036
@@ -345,7 +345,7 @@ def show_results(self:PhotoDataLoader,
 ):
     "Rows grey, ours and truth of a batch: what `Learner.show_results` shows"
     L, ab = (o[:max_n] for o in b)
-    show_rows({_given(L): L, 'ours': picture_of(L, out[:max_n].to(L.device, L.dtype)), 'truth': picture_of(L, ab)}, max_n, **kwargs)
+    show_rows({_given(L): _shown(L), 'ours': picture_of(L, out[:max_n].to(L.device, L.dtype)), 'truth': picture_of(L, ab)}, max_n, **kwargs)
 
 # %% ../nbs/02_data.ipynb #00000039
 @patch
@@ -354,7 +354,7 @@ def _pre_show_batch(self:PhotoDataLoader, b, max_n=9): return *(o[:max_n] for o 
 @plot_top_losses.dispatch
 def _plot_top_losses(x:Tensor, y:Tensor, samples, outs, raws, losses, **kwargs):
     "Rows grey, ours and truth; over each column its loss"
-    show_rows({_given(x): x, 'ours': picture_of(x, raws), 'truth': picture_of(x, y)}, len(x), **kwargs)
+    show_rows({_given(x): _shown(x), 'ours': picture_of(x, raws), 'truth': picture_of(x, y)}, len(x), **kwargs)
     for ax,l in zip(plt.gcf().axes, losses): ax.set_title(f'{l.item():.3f}', size=9)
 
 # %% ../nbs/02_data.ipynb #0000003c
