@@ -64,10 +64,11 @@ def _alive(note, age):
     return True
 
 def _other(note):
-    "What the process that has left `note` is at; nothing if that cannot be read any more"
+    "What the process that has left `note` is at; None if it is gone, or not written to its end yet"
     try: return note.read_text().split(' ', 2)[2]
-    except (OSError, IndexError): return ''
+    except (OSError, IndexError): return None
 
+# %% ../nbs/20_files.ipynb #20c00006
 def _note(path, text):
     "Leave a note at `path`, if there is none; whether it was left"
     for _ in range(9):
@@ -78,6 +79,15 @@ def _note(path, text):
         except FileExistsError: return False
         except FileNotFoundError: pass # its folder was taken away, since it was empty
     raise FileNotFoundError(f'{path.parent} is taken away again and again')
+
+def _leave(path, text):
+    "Leave a note at `path` (None), or tell what the process is at that has left one there"
+    for _ in range(200): # a note is there a moment before its text is, and may be gone when it is read
+        if _note(path, text): return None
+        other = _other(path)
+        if other is not None: return other
+        time.sleep(.01)
+    return '' # the note of a process that has stopped between the two
 
 # %% ../nbs/20_files.ipynb #20c00005
 @contextmanager
@@ -92,10 +102,10 @@ def claimed(
     try:
         if not _alive(note.read_text(), time.time() - note.stat().st_mtime): note.unlink(missing_ok=True)
     except OSError: pass # there is none
-    mine = _note(note, f'{socket.gethostname()} {os.getpid()} {what}')
-    try: yield None if mine else _other(note)
+    other = _leave(note, f'{socket.gethostname()} {os.getpid()} {what}')
+    try: yield other
     finally:
-        if mine: note.unlink(missing_ok=True)
+        if other is None: note.unlink(missing_ok=True)
         for o in new:
             try: o.rmdir()
             except OSError: break
