@@ -221,6 +221,7 @@ def fit(self:AdversarialTrainer,
     if resume and not any(getattr(cb, 'resumes', False) for cb in self.cbs):
         raise ValueError('resume needs the callback SaveRun(folder), which knows from where')
     self.until, self.resume, self.last_good = n_epochs if resume else self.epoch + n_epochs, resume, None
+    self.used = None # of a budget, the share that is used up; `GameBudget` sets it
     self.enough = False # a callback may say so, and end the pass
     self.cbs_now = _in_order([*self.cbs, Progress(progress)])
     run_in_memory(self._fit_epochs, self._no_memory)
@@ -413,18 +414,20 @@ class Progress:
     def __init__(self, bar=None): self.bar = (IN_NOTEBOOK or sys.stdout.isatty()) if bar is None else bar
     def before_fit(self, t):
         self.n, self.start, self.last, self.pb = len(t.dls.train), time.time(), time.time(), None
-        self.first = t.epoch*self.n + t.batch
+        self.first = self.done(t)
 
+    def done(self, t): return (t.epoch*self.n + t.batch)/max(t.until*self.n, 1) if t.used is None else t.used
     def left(self, t):
-        now = t.epoch*self.n + t.batch
-        return 'left ' + format_time((time.time() - self.start)/max(now - self.first, 1)*(t.until*self.n - now))
+        done, past = self.done(t), time.time() - self.start
+        return f'left {format_time(past/(done - self.first)*(1 - done) if done > self.first else 0)}'
 
     def after_batch(self, t):
         if rank(): return
         if self.bar and self.pb is None: self.pb = progress_bar(range(self.n), leave=False); self.pb.update(0)
         last = self.bar and t.batch == self.n
         if not last and time.time() - self.last < (1 if self.bar else 60): return
-        self.last, text = time.time(), f'epoch {t.epoch + 1}/{t.until}  {_words(t.losses())}  {self.left(t)}'
+        of = f'/{t.until}' if t.used is None else ''
+        self.last, text = time.time(), f'epoch {t.epoch + 1}{of}  {_words(t.losses())}  {self.left(t)}'
         if not self.bar: return print(f'{text}  batch {t.batch}/{self.n}', flush=True)
         self.pb.comment = text
         self.pb.update(t.batch)

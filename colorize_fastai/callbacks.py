@@ -563,7 +563,8 @@ class GameBudget:
         budget: int | str, # so many steps, or so many minutes as '90m'
     ): self.meter = Meter(budget)
     def _look(self, t, until):
-        if self.meter.used(t.steps) >= 1: t.until, t.enough = until, True
+        t.used = self.meter.used(t.steps)
+        if t.used >= 1: t.until, t.enough = until, True
     def before_fit(self, t): self._look(t, t.epoch)
     def before_epoch(self, t): self.meter.on()
     def after_batch(self, t): self._look(t, t.epoch + 1)
