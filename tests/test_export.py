@@ -1,5 +1,5 @@
 "The ONNX file beside `Colorizer`, colors without torch, and the arithmetic of the page in the browser, in Node"
-import importlib.util, json, runpy, shutil, subprocess, sys
+import importlib.util, json, re, runpy, shutil, subprocess, sys
 from pathlib import Path
 import numpy as np, pytest, torch
 from PIL import Image
@@ -8,6 +8,8 @@ from colorize_fastai.color import recolor
 from colorize_fastai.export import to_onnx
 from colorize_fastai.generator import pix2pix_generator, unet_generator
 from colorize_fastai.inference import Colorizer, _framed, _rows, _span, joined, seen_L, windows
+from colorize_fastai.marks import SOURCE_TYPE, _iptc, _parsed
+from colorize_fastai.metadata import read_meta
 from colorize_fastai.nature import find_frame
 from colorize_fastai.photo import read_rgb, sample_photos
 from colorize_fastai.weights import save_weights, weights_info
@@ -198,6 +200,17 @@ def jpeg(file, **kw):
     im.save(file, 'JPEG', **kw)
     return file
 
+def kind_of(xmp):
+    "IPTC's word for how a picture was made"
+    return next(o.attrib[f'{{{_iptc}}}DigitalSourceType'] for o in _parsed(xmp).iter() if f'{{{_iptc}}}DigitalSourceType' in o.attrib)
+
+@needs_node
+def test_the_page_marks_a_picture_without_exif(folder):
+    jpeg(folder/'plain.jpg')
+    (folder/'out').write_bytes(node(folder, "const out = new Uint8Array(await M.withNotes(new Blob([read('plain.jpg')], {type: 'image/jpeg'})).arrayBuffer())"))
+    with Image.open(folder/'out') as im, Image.open(folder/'plain.jpg') as was:
+        assert np.array_equal(im, was) and 'exif' not in im.info and kind_of(read_meta(im)['xmp']) == SOURCE_TYPE
+
 @needs_node
 @pytest.mark.parametrize('fmt', ['JPEG', 'PNG'])
 @pytest.mark.parametrize('order', ['<', '>'])
@@ -207,12 +220,13 @@ def test_the_page_carries_exif(folder, fmt, order):
     exif.get_ifd(0x8825)[2] = (52., 31., 12.)
     jpeg(folder/'from.jpg', exif=exif)
     jpeg(folder/'to') if fmt == 'JPEG' else Image.new('RGB', (9, 9)).save(folder/'to', fmt)
-    script = f"const blob = M.withExif(new Blob([read('to')], {{type: 'image/{fmt.lower()}'}}), M.exifOf(new Uint8Array(read('from.jpg')))), out = new Uint8Array(await blob.arrayBuffer())"
+    script = f"const blob = M.withNotes(new Blob([read('to')], {{type: 'image/{fmt.lower()}'}}), M.exifOf(new Uint8Array(read('from.jpg')))), out = new Uint8Array(await blob.arrayBuffer())"
     (folder/'out').write_bytes(node(folder, script))
     with Image.open(folder/'out') as im:
         im.load()
         assert im.format == fmt and dict(im.getexif()) | {0x8825: 0} == {0x112: 1, 0x10f: 'Maker', 0x132: '1962:05:04 10:00:00', 0x8825: 0}
         assert im.getexif().get_ifd(0x8825)[2] == (52., 31., 12.)
+        assert kind_of(read_meta(im)['xmp']) == SOURCE_TYPE
 
 @needs_node
 def test_the_page_survives_broken_exif(folder):
@@ -230,4 +244,5 @@ def test_what_the_page_lacks_is_said(monkeypatch, tmp_path, capsys):
     assert not (tmp_path/'colorizer'/'model.json').exists()
 
 def test_the_page_asks_nobody_else():
-    for f in page.glob('*.[hcj]*'): assert 'http' not in f.read_text(encoding='utf-8').replace('http-equiv', ''), f.name
+    names = r'http-equiv|http://(ns\.adobe\.com|www\.w3\.org|iptc\.org|cv\.iptc\.org)/' # in XMP, names are written as addresses
+    for f in page.glob('*.[hcj]*'): assert 'http' not in re.sub(names, '', f.read_text(encoding='utf-8')), f.name

@@ -23,20 +23,23 @@ function upright(exif) {
   return exif
 }
 
+// What is made with a trained algorithm says so, in IPTC's words
+const XMP = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
+  + '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"'
+  + ' Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"/></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+
+const joined = (...parts) => Uint8Array.from(parts.flatMap(o => [...(typeof o === 'string' ? new TextEncoder().encode(o) : o)]))
+const big = (n, bytes) => Uint8Array.from({length: bytes}, (_, i) => n >>> 8*(bytes - 1 - i))
 const CRC = Int32Array.from({length: 256}, (_, n) => { for (let k = 0; k < 8; k++) n = n & 1 ? n >>> 1 ^ 0xedb88320 : n >>> 1; return n })
 const crc = bytes => ~bytes.reduce((c, b) => CRC[(c ^ b) & 255] ^ c >>> 8, -1)
 
-/** A JPEG or PNG with this EXIF, which follows the first mark of a JPEG and the header of a PNG. */
-export function withExif(blob, exif) {
-  const jpeg = blob.type === 'image/jpeg', head = new Uint8Array(jpeg ? 10 : 8), view = new DataView(head.buffer), at = jpeg ? 2 : 33
-  if (jpeg) {
-    view.setUint16(0, 0xffe1); view.setUint16(2, exif.length + 8)
-    head.set([...'Exif\0\0'].map(c => c.charCodeAt()), 4)
-    return new Blob([blob.slice(0, at), head, exif, blob.slice(at)], {type: blob.type})
-  }
-  view.setUint32(0, exif.length)
-  head.set([...'eXIf'].map(c => c.charCodeAt()), 4)
-  const sum = new DataView(new ArrayBuffer(4))
-  sum.setInt32(0, crc(new Uint8Array([...head.subarray(4), ...exif])))
-  return new Blob([blob.slice(0, at), head, exif, sum.buffer, blob.slice(at)], {type: blob.type})
+const segment = (...parts) => { const data = joined(...parts); return joined([0xff, 0xe1], big(data.length + 2, 2), data) } // of a JPEG
+const chunk = (kind, ...parts) => { const data = joined(kind, ...parts); return joined(big(data.length - 4, 4), data, big(crc(data), 4)) } // of a PNG
+
+/** A JPEG or PNG that says how it was made, with this EXIF if there is any. */
+export function withNotes(blob, exif) {
+  const jpeg = blob.type === 'image/jpeg', at = jpeg ? 2 : 33 // after the first mark of a JPEG, or the header of a PNG
+  const notes = jpeg ? [...(exif ? [segment('Exif\0\0', exif)] : []), segment('http://ns.adobe.com/xap/1.0/\0', XMP)]
+    : [...(exif ? [chunk('eXIf', exif)] : []), chunk('iTXt', 'XML:com.adobe.xmp\0\0\0\0\0', XMP)]
+  return new Blob([blob.slice(0, at), ...notes, blob.slice(at)], {type: blob.type})
 }

@@ -1,7 +1,7 @@
 // The work, away from the page: decoding, the net, painting, encoding. Messages in: {do, key, ...}; out: {key, ...} or {key, error}.
 import * as ort from './ort/ort.wasm.bundle.min.mjs'
 import { cropped, findFrame, lightness, recolor, seenInWindows, seenPixels } from './arithmetic.js'
-import { exifOf, withExif } from './metadata.js'
+import { exifOf, withNotes } from './metadata.js'
 
 const PREVIEW = 1280 // pixels of the long side of what the page shows
 const photos = new Map() // key -> {file, exif, width, height, frame, L, preview, maps}
@@ -108,7 +108,7 @@ const tasks = {
       context.fillStyle = '#fff'; context.fillRect(0, 0, canvas.width, canvas.height); context.drawImage(full, 0, 0); full.close()
     } else context.putImageData(pixels, 0, 0)
     const blob = await canvas.convertToBlob({type, quality: .95})
-    return {blob: photo.exif ? withExif(blob, photo.exif) : blob}
+    return {blob: withNotes(blob, photo.exif)}
   },
   async remove({key}) { photos.delete(key); return {} },
 }
