@@ -1,17 +1,22 @@
 """The built documentation in a real browser: does each page load, is it complete, can everybody use it? Called by `.ci/browse`; status 1 if not."""
-import argparse, asyncio, os, sys, time
+import argparse, asyncio, io, os, sys, time
 from collections import defaultdict
 from functools import partial
+from html import escape
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from urllib.parse import urlsplit
+from PIL import Image
 from playwright.async_api import TimeoutError, async_playwright
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from docs_checks import problems
 
 searches = {'AdversarialTrainer': ['adversarial.html'], 'train on my own photos': ['tutorials/train_stage_1.html', 'data.html']} # the first page that the site has
 pages_at_once = 2
+# some of each kind, for --fast: home, a tutorial, pages of the book and of the machinery, an experiment, guides, and what no notebook holds
+some = '''index.html gallery.html tutorials/color_your_photos.html color.html files.html experiments/recipe.html model_card.html
+    api.html changelog.html book/index.html colorizer/index.html'''.split()
 
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *args): pass
@@ -63,8 +68,8 @@ phone, desktop = dict(width=390, height=844), dict(width=1280, height=800)
 _copied = """() => [...document.querySelectorAll('.highlight code')].filter(c => !c.closest('details:not([open])') &&
     c.innerText.trimEnd().replace(/\\n+/g, '\\n') !== c.textContent.trimEnd().replace(/\\n+/g, '\\n')).map(c => c.textContent.slice(0, 60))"""
 
-async def look(browser, name, url, axe, seen, found):
-    "One page: at 390 px, at 1280 px in light, at 390 px in dark"
+async def look(browser, name, url, axe, seen, found, sliders=None):
+    "One page: at 390 px, at 1280 px in light, at 390 px in dark; `sliders`: so many of them at most"
     context = await browser.new_context(viewport=phone, color_scheme='light', has_touch=True, bypass_csp=True) # axe comes from outside of the page
     page = await context.new_page()
     listen(page, name, url, found)
@@ -73,7 +78,7 @@ async def look(browser, name, url, axe, seen, found):
     found['clipped'] += [(name, c) for c in await page.evaluate(_clipped)]
     await page.set_viewport_size(desktop)
     found['copied'] += [(name, c) for c in await page.evaluate(_copied)]
-    for i in range(await page.locator('.before-after input[type=range]').count()):
+    for i in range(await page.locator('.before-after input[type=range]').count())[:sliders]:
         if err := await slide(page, i): found['sliders'].append((name, err))
         found['n_sliders'].append(name)
     seen.update(await page.evaluate(_known_code, list(seen)))
@@ -88,9 +93,9 @@ async def look(browser, name, url, axe, seen, found):
     await accessible('dark', by_color)
     await context.close()
 
-async def slide(page, i):
-    "Move the slider by key, by mouse and by touch; says what is wrong"
-    s = page.locator('.before-after input[type=range]').nth(i)
+async def slide(page, i, frame=None):
+    "Move the slider by key, by mouse and by touch, in the page or in a frame of it; says what is wrong"
+    s = (frame or page).locator('.before-after input[type=range]').nth(i)
     await s.scroll_into_view_if_needed()
     cut = lambda: s.evaluate('e => [+e.value, getComputedStyle(e.parentNode.querySelectorAll("img")[1]).clipPath]')
     await s.focus(); await page.keyboard.press('End')
@@ -106,6 +111,21 @@ async def slide(page, i):
         return f'slider {i+1}: {at_end[0]} after End, {at_quarter[0]} after a drag to 25, {at_three[0]} after a touch at 75'
     if at_end[1] == at_quarter[1]: return f'slider {i+1} moves, its picture does not'
 
+async def in_a_notebook(browser, name, found):
+    "`before_after` by itself in a frame that is closed off, as notebooks show what a cell puts out: no style, script or file of these pages"
+    from colorize_fastai.inference import before_after
+    html = before_after(Image.new('RGB', (300, 200), '#808080'), Image.new('RGB', (300, 200), '#008080'), 300, name).data
+    page = await browser.new_page(viewport=desktop, has_touch=True)
+    page.on('console', lambda m: m.type == 'error' and found['errors'].append((name, m.text)))
+    await page.set_content(f'<iframe sandbox="allow-scripts" width="400" height="300" srcdoc="{escape(html)}"></iframe>', wait_until='load')
+    if err := await slide(page, 0, page.frames[1]): found['sliders'].append((name, err))
+    box = await page.frames[1].locator('.before-after').bounding_box()
+    shot = Image.open(io.BytesIO(await page.screenshot(clip=box))).convert('RGB') # the cut is at 75%
+    got = [shot.getpixel((round(x*shot.width), shot.height//4)) for x in (.1, .7, .8, .95)]
+    if any(abs(p[0] - w) > 9 for p,w in zip(got, (128, 128, 0, 0), strict=True)): found['sliders'].append((name, f'at 75% it shows {got}'))
+    found['n_sliders'].append(name)
+    await page.close()
+
 async def search(browser, words, url, wanted, found):
     "The first page that the site's own search finds"
     page = await browser.new_page()
@@ -118,10 +138,12 @@ async def search(browser, words, url, wanted, found):
     if got != wanted: found['search'].append((words, f'finds {got} first, not {wanted}'))
     await page.close()
 
-async def browse(site, axe):
-    "Everything; gives what was found, by kind"
+async def browse(site, axe, fast=False):
+    "Everything, or what `some` names; gives what was found, by kind"
     url, found = serve(site), defaultdict(list)
     names = sorted(p.relative_to(site).as_posix() for p in site.rglob('*.html') if p.name != '404.html')
+    wanted = {w: next((p for p in ps if p in names), ps[-1]) for w,ps in searches.items()}
+    if fast: found['errors'] += [(n, 'there is no such page any more') for n in some if n not in names]; names = [n for n in some if n in names]
     gate = asyncio.Semaphore(pages_at_once)
     async def gated(f, *args):
         async with gate:
@@ -130,10 +152,9 @@ async def browse(site, axe):
     async with async_playwright() as p:
         browser = await p.chromium.launch(executable_path=os.environ.get('CHROMIUM') or '/usr/bin/chromium', args=['--no-sandbox'])
         try:
-            wanted = {w: next((p for p in ps if p in names), ps[-1]) for w,ps in searches.items()}
             jobs = [gated(search, browser, w, url, p, found) for w,p in wanted.items()]
             seen = set()
-            jobs += [gated(look, browser, n, url, axe, seen, found) for n in names]
+            jobs += [gated(in_a_notebook, browser, 'before_after in a notebook', found), *(gated(look, browser, n, url, axe, seen, found, 1 if fast else None) for n in names)]
             await asyncio.gather(*jobs)
         finally: await browser.close()
     found['links'] = problems(site)
@@ -143,9 +164,10 @@ def main():
     ap = argparse.ArgumentParser(description=__doc__)
     ap.add_argument('site', type=Path, help='the built site')
     ap.add_argument('--axe', required=True, help='axe.min.js of axe-core')
+    ap.add_argument('--fast', action='store_true', help=f'look at {len(some)} pages only')
     args = ap.parse_args()
     start = time.time()
-    names, found = asyncio.run(browse(args.site.resolve(), args.axe))
+    names, found = asyncio.run(browse(args.site.resolve(), args.axe, args.fast))
     n_sliders = len(found.pop('n_sliders', []))
     checks = {'errors': 'pages load without an error', 'requests': 'requests to no other host', 'links': 'every link, anchor and picture leads somewhere',
               'pictures': 'every picture is shown', 'copied': 'code is copied line by line (but for the number of empty ones)', 'search': f'the search finds the right page first ({", ".join(searches)})',

@@ -40,7 +40,7 @@ def make(out, weights=None, alone=False):
     out = Path(out)
     with tempfile.TemporaryDirectory() as tmp:
         new = Path(tmp)/'colorizer'
-        shutil.copytree(root/'nbs'/'colorizer', new)
+        shutil.copytree(root/'nbs'/'colorizer', new, ignore=shutil.ignore_patterns('*.md'))
         if alone:
             page = (new/'index.html').read_text(encoding='utf-8')
             (new/'index.html').write_text(re.sub(r' *<p class="up">.*\n', '', page), encoding='utf-8')

@@ -1,5 +1,5 @@
 """Notebooks to a website, offline: nbdev's processors -> Markdown -> mkdocs-material. Called by `.ci/docs`.
-`--readme` rewrites README.md and nbs/sidebar.yml, `--preview` the picture that others show beside a link to the site."""
+`--readme` rewrites README.md and nbs/sidebar.yml, `--pictures` draws those in nbs/images that no notebook draws."""
 import argparse, base64, configparser, html, io, os, re, runpy, shutil, subprocess, sys, tempfile
 from itertools import groupby
 from pathlib import Path
@@ -343,16 +343,40 @@ def preview():
     d.text((1160, 600), 'photograph: danielbuechele, CC BY 2.0', '#f0d8e0', ImageFont.truetype(font, 16), anchor='ra')
     return out
 
+def old_prints():
+    "For the home page: old prints of five photographs, what our weights make of them, and the truth, a labelled row each"
+    from matplotlib import font_manager
+    from PIL import ImageDraw, ImageFont, ImageOps
+    from colorize_fastai.aged import age_photo, photos_to_age
+    from colorize_fastai.inference import Colorizer
+    from colorize_fastai.photo import read_rgb
+    tones, colorizer = dict(china=0, hopper=.8, chelsea=.4, rocket=0, coffee=0), Colorizer()
+    w, h, gap, left = 182, 146, 4, 32
+    out = Image.new('RGB', (left + 5*(w + gap) - gap, 3*(h + gap) - gap), 'white')
+    for i,(k,tone) in enumerate(tones.items()):
+        photo = read_rgb(photos_to_age()[k])
+        photo = ImageOps.fit(photo, (4*w, 4*h), Image.Resampling.LANCZOS, centering=(.5, .3))
+        old = age_photo(photo, tone=tone)
+        for j,im in enumerate((old, colorizer(old), photo)):
+            out.paste(im.convert('RGB').resize((w, h), Image.Resampling.LANCZOS), (left + i*(w + gap), j*(h + gap)))
+    font = ImageFont.truetype(font_manager.findfont('DejaVu Sans'), 19)
+    for j,what in enumerate(('aged by us', 'ours', 'true colors')):
+        label = Image.new('RGB', (h, left), 'white')
+        ImageDraw.Draw(label).text((h/2, left/2 - 2), what, '#222', font, anchor='mm')
+        out.paste(label.rotate(90, expand=True), (0, j*(h + gap)))
+    return out
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__)
     ap.add_argument('site', nargs='?', default=root/'_site', help='folder to build into (default: _site)')
     ap.add_argument('--readme', action='store_true', help='rewrite README.md and nbs/sidebar.yml from the notebooks and stop')
-    ap.add_argument('--preview', action='store_true', help='draw nbs/images/preview.jpg anew and stop')
+    ap.add_argument('--pictures', action='store_true', help='draw nbs/images/preview.jpg and old_prints.jpg anew and stop')
     args = ap.parse_args()
     if args.readme:
         (root/'README.md').write_text(readme(root/'nbs'/'index.ipynb'), encoding='utf-8')
         (root/'nbs'/'sidebar.yml').write_text(sidebar(root/'nbs'), encoding='utf-8')
-    elif args.preview: preview().save(root/'nbs'/'images'/'preview.jpg', quality=85)
+    elif args.pictures:
+        for f in (preview, old_prints): f().save(root/'nbs'/'images'/f'{f.__name__}.jpg', quality=85)
     else: print(f'{build(root, args.site)} pages in {args.site}')
 
 if __name__ == '__main__': main()

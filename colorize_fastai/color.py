@@ -247,7 +247,7 @@ def _outside(out, eps=1e-4, block=256):
 
 # %% ../nbs/00_color.ipynb #1600c004
 def _to_bytes(lin):
-    "uint8 sRGB [3,n] of linear light in 0…65535, of which nothing is left"
+    "uint8 sRGB [3,n] of linear light in 0…65535; `lin` is overwritten, which spares memory"
     lin.add_(.5).clamp_(0, _top)
     return _steps(lin.device).index_select(0, lin.int().reshape(-1)).view(3, -1)
 

@@ -388,11 +388,12 @@ onpointermove="if(event.buttons){{this.value=100*event.offsetX/this.clientWidth;
 
 # %% ../nbs/09_inference.ipynb #19e00036
 def before_after(
-    before: Image.Image, # the photo
-    after: Image.Image, # in color
+    before: Image.Image|str, # the photo, or the address of a picture, which keeps the notebook small
+    after: Image.Image|str, # in color
     width: int=500, # in pixels, where there is room for so many
     alt: str='photo', # what it shows, for those who cannot see it
 ): # shows itself at the end of a notebook's cell
     "Two pictures with a slider between them"
     from IPython.display import HTML
-    return HTML(_slider.format(width=width, before=_data_url(before, width), after=_data_url(after, width), alt=escape(alt)))
+    before, after = (escape(o) if isinstance(o, str) else _data_url(o, width) for o in (before, after))
+    return HTML(_slider.format(width=width, before=before, after=after, alt=escape(alt)))

@@ -1,12 +1,16 @@
 "The ONNX file beside `Colorizer`, colors without torch, and the arithmetic of the page in the browser, in Node"
-import importlib.util, json, runpy, shutil, subprocess, sys
+import importlib.util, json, re, runpy, shutil, subprocess, sys
 from pathlib import Path
 import numpy as np, pytest, torch
 from PIL import Image
+from colorize_fastai.aged import age_photo
 from colorize_fastai.color import recolor
 from colorize_fastai.export import to_onnx
 from colorize_fastai.generator import pix2pix_generator, unet_generator
-from colorize_fastai.inference import Colorizer, _rows, _span, seen_L
+from colorize_fastai.inference import Colorizer, _framed, _rows, _span, joined, seen_L, windows
+from colorize_fastai.marks import SOURCE_TYPE, _iptc, _parsed
+from colorize_fastai.metadata import read_meta
+from colorize_fastai.nature import find_frame
 from colorize_fastai.photo import read_rgb, sample_photos
 from colorize_fastai.weights import save_weights, weights_info
 
@@ -108,7 +112,8 @@ def test_example_is_short():
 def node(folder, script, **arrays):
     "What `script` gives, which finds the arrays as files: (bytes in stdout)"
     for k,v in arrays.items(): (folder/k).write_bytes(np.ascontiguousarray(v).tobytes())
-    head = f"import * as A from {json.dumps((page/'arithmetic.js').as_uri())}; import fs from 'node:fs'; const read = f => fs.readFileSync({json.dumps(str(folder))} + '/' + f);"
+    names = ''.join(f"import * as {k} from {json.dumps((page/f).as_uri())}; " for k,f in (('A', 'arithmetic.js'), ('M', 'metadata.js')))
+    head = f"{names}import fs from 'node:fs'; const read = f => fs.readFileSync({json.dumps(str(folder))} + '/' + f);"
     (folder/'script.mjs').write_text(head + script + ';process.stdout.write(Buffer.from(out.buffer, out.byteOffset, out.byteLength))')
     r = subprocess.run(['node', folder/'script.mjs'], capture_output=True)
     assert r.returncode == 0, r.stderr.decode()
@@ -137,6 +142,98 @@ def test_the_page_paints_the_same(folder, name, strength):
     want = recolor(torch.from_numpy(np.array(im)).permute(2,0,1), full).permute(1,2,0).numpy()
     assert np.abs(got.astype(int) - want.astype(int)).max() <= 1
 
+@needs_node
+def test_the_page_cuts_the_same_windows(folder):
+    sizes = [(n, w) for w in (1, 7, 160, 246) for n in (w, 3*w, 3*w + 1, 5*w, 17*w + 3, 64*w)]
+    script = f"const all = {json.dumps(sizes)}.map(o => A.windows(...o)), out = Int32Array.from(all.flat(2))"
+    assert np.frombuffer(node(folder, script), np.int32).tolist() == [v for o in sizes for span in windows(*o) for v in span]
+
+@needs_node
+@pytest.mark.parametrize('tall', [False, True])
+def test_the_page_joins_windows_the_same(folder, tall):
+    L = torch.rand(11, 70, generator=torch.Generator().manual_seed(0))
+    spans = windows(70, 11)
+    turn = (lambda o: o.mT) if tall else (lambda o: o)
+    parts = [torch.stack([L[:, a:b] + i, L[:, a:b]*i]) for i,(a,b) in enumerate(spans)] # as a net would answer that sees each window differently
+    L, want = turn(L), turn(joined(parts, spans))
+    h, w = L.shape
+    script = f"""let i = 0
+        const net = ({{data, width, height}}) => {{ const n = i++; return {{data: Float32Array.from([...data.map(v => v + n), ...data.map(v => v*n)]), width, height}} }}
+        const out = (await A.seenInWindows({{data: new Float32Array(new Uint8Array(read('L')).buffer), width: {w}, height: {h}}}, net)).data"""
+    got = np.frombuffer(node(folder, script, L=L.contiguous().numpy()), np.float32).reshape(want.shape)
+    assert len(spans) > 2 and np.abs(got - want.numpy()).max() < 1e-5
+
+def framed(w, h, frame, light):
+    "A photo in a plain frame (left, top, right, bottom)"
+    im = Image.new('RGB', (w, h), (light,)*3)
+    l, t, r, b = frame
+    im.paste(read_rgb(sample_photos()['astronaut']).resize((w - l - r, h - t - b)), (l, t))
+    return im
+
+frames = [framed(300, 200, (0, 0, 0, 0), 0), framed(300, 200, (9, 9, 9, 9), 250), framed(901, 1303, (31, 50, 40, 70), 245), framed(400, 320, (0, 40, 0, 40), 0),
+    framed(1200, 800, (90, 0, 90, 0), 5), framed(60, 15, (4, 4, 4, 4), 255), framed(260, 260, (2, 2, 2, 2), 128), Image.new('RGB', (64, 48), 'white')]
+
+@needs_node
+@pytest.mark.parametrize('im', [*frames, *(age_photo(read_rgb(sample_photos()[k]).resize((711, 500)), seed=i, tone=.5*i).convert('RGB')
+    for i,k in enumerate(('astronaut', 'chelsea', 'rocket')))], ids=range(len(frames) + 3))
+def test_the_page_finds_the_same_frame(folder, im):
+    script = f"const out = Int32Array.from(A.findFrame({{data: read('px'), width: {im.width}, height: {im.height}}}) ?? [])"
+    assert np.frombuffer(node(folder, script, px=rgba(np.array(im))), np.int32).tolist() == list(find_frame(im) or [])
+
+def test_some_frames_are_found(): assert [find_frame(o) is None for o in frames] == [True, False, False, False, False, True, True, True]
+
+@needs_node
+@pytest.mark.parametrize('box', [(0, 9, 121, 200), (13, 0, 90, 223), (20, 30, 301, 223)])
+def test_the_page_leaves_a_frame_neutral(folder, box):
+    im = read_rgb(sample_photos()['astronaut']).crop((0, 0, 301, 223))
+    ab = torch.randn(2, 9, 7, generator=torch.Generator().manual_seed(1))*.2
+    script = f"const ab = new Float32Array(new Uint8Array(read('ab')).buffer), out = A.recolor({{data: read('px'), width: 301, height: 223}}, {{data: ab, width: 7, height: 9}}, 1, {list(box)}).data"
+    got = np.frombuffer(node(folder, script, px=rgba(np.array(im)), ab=ab.numpy()), np.uint8).reshape(223, 301, 4)[..., :3].astype(int)
+    assert np.abs(got - np.array(_framed(im, ab, box)).astype(int)).max() <= 1
+    outside = np.ones(got.shape[:2], bool); outside[box[1]:box[3], box[0]:box[2]] = False
+    assert (got[outside] == got[outside][:, :1]).all()
+
+# What a JPEG says about itself
+
+def jpeg(file, **kw):
+    im = Image.open(sample_photos()['chelsea']).convert('RGB').resize((40, 30))
+    im.save(file, 'JPEG', **kw)
+    return file
+
+def kind_of(xmp):
+    "IPTC's word for how a picture was made"
+    return next(o.attrib[f'{{{_iptc}}}DigitalSourceType'] for o in _parsed(xmp).iter() if f'{{{_iptc}}}DigitalSourceType' in o.attrib)
+
+@needs_node
+def test_the_page_marks_a_picture_without_exif(folder):
+    jpeg(folder/'plain.jpg')
+    (folder/'out').write_bytes(node(folder, "const out = new Uint8Array(await M.withNotes(new Blob([read('plain.jpg')], {type: 'image/jpeg'})).arrayBuffer())"))
+    with Image.open(folder/'out') as im, Image.open(folder/'plain.jpg') as was:
+        assert np.array_equal(im, was) and 'exif' not in im.info and kind_of(read_meta(im)['xmp']) == SOURCE_TYPE
+
+@needs_node
+@pytest.mark.parametrize('fmt', ['JPEG', 'PNG'])
+@pytest.mark.parametrize('order', ['<', '>'])
+def test_the_page_carries_exif(folder, fmt, order):
+    exif = Image.Exif(); exif.endian = order
+    exif[0x112], exif[0x10f], exif[0x132] = 6, 'Maker', '1962:05:04 10:00:00'
+    exif.get_ifd(0x8825)[2] = (52., 31., 12.)
+    jpeg(folder/'from.jpg', exif=exif)
+    jpeg(folder/'to') if fmt == 'JPEG' else Image.new('RGB', (9, 9)).save(folder/'to', fmt)
+    script = f"const blob = M.withNotes(new Blob([read('to')], {{type: 'image/{fmt.lower()}'}}), M.exifOf(new Uint8Array(read('from.jpg')))), out = new Uint8Array(await blob.arrayBuffer())"
+    (folder/'out').write_bytes(node(folder, script))
+    with Image.open(folder/'out') as im:
+        im.load()
+        assert im.format == fmt and dict(im.getexif()) | {0x8825: 0} == {0x112: 1, 0x10f: 'Maker', 0x132: '1962:05:04 10:00:00', 0x8825: 0}
+        assert im.getexif().get_ifd(0x8825)[2] == (52., 31., 12.)
+        assert kind_of(read_meta(im)['xmp']) == SOURCE_TYPE
+
+@needs_node
+def test_the_page_survives_broken_exif(folder):
+    whole = jpeg(folder/'a.jpg', exif=b'Exif\0\0II*\0\x08\0\0\0' + bytes(60)).read_bytes()
+    for broken in (b'', b'\xff\xd8', whole[:9], whole[:40], b'\x89PNG' + whole, whole.replace(b'II*\0\x08\0\0\0', b'II*\0\xff\xff\xff\0'), jpeg(folder/'b.jpg').read_bytes()):
+        assert node(folder, "const found = M.exifOf(new Uint8Array(read('x'))), out = Uint8Array.of(found ? 1 : 0)", x=np.frombuffer(broken, np.uint8)) == b'\0'
+
 # The folder for a web server
 
 def test_what_the_page_lacks_is_said(monkeypatch, tmp_path, capsys):
@@ -147,4 +244,5 @@ def test_what_the_page_lacks_is_said(monkeypatch, tmp_path, capsys):
     assert not (tmp_path/'colorizer'/'model.json').exists()
 
 def test_the_page_asks_nobody_else():
-    for f in page.glob('*.[hcj]*'): assert 'http' not in f.read_text(encoding='utf-8').replace('http-equiv', ''), f.name
+    names = r'http-equiv|http://(ns\.adobe\.com|www\.w3\.org|iptc\.org|cv\.iptc\.org)/' # in XMP, names are written as addresses
+    for f in page.glob('*.[hcj]*'): assert 'http' not in re.sub(names, '', f.read_text(encoding='utf-8')), f.name

@@ -136,17 +136,24 @@ function fit(f, dx, dz) {
   return s
 }
 
-/** Paint RGBA pixels, in place: the lightness that they have, and the color of the small map `ab` ({data: 2 planes, width, height}) times `times`. */
-export function recolor(pixels, ab, times = 1) {
-  const {data, width, height} = pixels, n = ab.width*ab.height, cols = between(ab.width, width), rows = between(ab.height, height)
+/** Paint RGBA pixels, in place: the lightness that they have, and the color of the small map `ab` ({data: 2 planes, width, height}) times `times`.
+ *  With a `box` ([left, top, right, bottom]) the map is that of its inside, and all around it becomes grey. */
+export function recolor(pixels, ab, times = 1, box = undefined) {
+  if (box || !times) makeGrey(pixels, times ? box : undefined)
+  if (times) paint(pixels, ab, times, box ?? [0, 0, pixels.width, pixels.height])
+  return pixels
+}
+
+function paint({data, width}, ab, times, [left, top, right, bottom]) {
+  const n = ab.width*ab.height, cols = between(ab.width, right - left), rows = between(ab.height, bottom - top)
   const lineA = new Float32Array(ab.width), lineB = new Float32Array(ab.width), toX = times*AB_SCALE/500, toZ = -times*AB_SCALE/200
-  for (let y = 0, o = 0; y < height; y++) {
+  for (let y = 0; y < bottom - top; y++) {
     const ra = rows.a[y]*ab.width, rb = rows.b[y]*ab.width, t = rows.t[y]
     for (let x = 0; x < ab.width; x++) {
       lineA[x] = ab.data[ra + x] + t*(ab.data[rb + x] - ab.data[ra + x])
       lineB[x] = ab.data[n + ra + x] + t*(ab.data[n + rb + x] - ab.data[n + ra + x])
     }
-    for (let x = 0; x < width; x++, o += 4) {
+    for (let x = 0, o = 4*((top + y)*width + left); x < right - left; x++, o += 4) {
       const i = cols.a[x], j = cols.b[x], u = cols.t[x]
       let dx = toX*(lineA[i] + u*(lineA[j] - lineA[i])), dz = toZ*(lineB[i] + u*(lineB[j] - lineB[i]))
       const Y = Y_R*LINEAR[data[o]] + Y_G*LINEAR[data[o+1]] + Y_B*LINEAR[data[o+2]], f = cubeRoot(Y)
@@ -160,7 +167,93 @@ export function recolor(pixels, ab, times = 1) {
       data[o] = toByte(r); data[o+1] = toByte(g); data[o+2] = toByte(b)
     }
   }
-  return pixels
+}
+
+/** Take the color out of all pixels that lie outside of `box`, or of all. */
+function makeGrey({data, width, height}, [left, top, right, bottom] = [0, 0, 0, 0]) {
+  for (let y = 0, o = 0; y < height; y++) for (let x = 0; x < width; x++, o += 4) {
+    if (y >= top && y < bottom && x === left) { x += right - left; o += 4*(right - left); if (x >= width) break }
+    data[o] = data[o+1] = data[o+2] = toByte(Y_R*LINEAR[data[o]] + Y_G*LINEAR[data[o+1]] + Y_B*LINEAR[data[o+2]])
+  }
 }
 
 function toByte(v) { return BYTES[v <= 0 ? 0 : v >= 1 ? TOP : v*TOP + .5 | 0] }
+
+// Long photos are shown to the net in windows
+
+/** (from, to) of windows along a photo of length `n` and of the short side `width`: they overlap. */
+export function windows(n, width) {
+  if (n <= 3*width) return [[0, n]]
+  const k = Math.ceil((n - 2*width)/(1.5*width)) + 1, step = (n - 2*width)/(k - 1)
+  return Array.from({length: k}, (_, i) => round(i*step)).map(o => [o, o + 2*width])
+}
+
+/** The map of color of `L`, which `net` is asked for window by window; each counts less towards its ends. */
+export async function seenInWindows(L, net) {
+  const {data, width, height} = L, tall = height > width, spans = windows(Math.max(width, height), Math.min(width, height))
+  if (spans.length === 1) return net(L)
+  const out = new Float32Array(2*width*height), total = new Float32Array(Math.max(width, height))
+  for (const [from, to] of spans) {
+    const w = tall ? width : to - from, h = tall ? to - from : height, start = from*(tall ? width : 1), part = new Float32Array(w*h)
+    for (let y = 0; y < h; y++) part.set(data.subarray(start + y*width, start + y*width + w), y*w)
+    const ab = (await net({data: part, width: w, height: h})).data, weight = i => Math.min(i, to - 1 - from - i) + .5
+    for (let i = from; i < to; i++) total[i] += weight(i - from)
+    for (let c = 0, i = 0; c < 2; c++) for (let y = 0; y < h; y++) for (let x = 0; x < w; x++, i++)
+      out[c*width*height + start + y*width + x] += ab[i]*weight(tall ? y : x)
+  }
+  for (let c = 0, i = 0; c < 2; c++) for (let y = 0; y < height; y++) for (let x = 0; x < width; x++, i++) out[i] /= total[tall ? y : x]
+  return {data: out, width, height}
+}
+
+// A frame of one lightness is no part of the picture. Lines are rows or columns of grey bytes
+
+/** Rows of grey; `channels` are those of the pixels. */
+function greyRows({data, width, height}, channels) {
+  return Array.from({length: height}, (_, y) => Uint8Array.from({length: width}, (_, x) => {
+    const i = channels*(y*width + x)
+    return data[i]*19595 + data[i+1]*38470 + data[i+2]*7471 + 32768 >> 16
+  }))
+}
+const columns = rows => Array.from(rows[0] ?? [], (_, x) => Uint8Array.from(rows, row => row[x]))
+
+export function cropped({data, width}, [left, top, right, bottom]) {
+  const w = right - left, h = bottom - top, out = new Uint8ClampedArray(4*w*h)
+  for (let y = 0; y < h; y++) out.set(data.subarray(4*((top + y)*width + left), 4*((top + y)*width + right)), 4*w*y)
+  return {data: out, width: w, height: h}
+}
+
+/** Lightness (of 100) below which a share `q` of a line lies, between two pixels where need be. */
+function quantile(sorted, q) {
+  const at = q*(sorted.length - 1), i = Math.floor(at)
+  return (sorted[i] + (at - i)*(sorted[Math.min(i + 1, sorted.length - 1)] - sorted[i]))/2.55
+}
+
+/** How many lines from the first on are of one lightness, that of the first (or `like`), and which. */
+function depth(lines, like, most = .35) {
+  const ends = lines.map(line => { const s = line.slice().sort(); return [quantile(s, .04), quantile(s, .96)] })
+  const mid = ends.map(([lo, hi]) => (lo + hi)/2), end = ends.findIndex(([lo, hi], i) => !(hi - lo < 6 && Math.abs(mid[i] - (like ?? mid[0])) < 5))
+  const n = end < 0 ? lines.length : end
+  return [like !== undefined || n <= most*lines.length ? n : 0, mid[0]]
+}
+
+/** The first and the last line, of `size`, that are no frame. `lines` are means of `n`, `full(from, to)` gives some of them in full. */
+function sides(lines, n, size, full) {
+  const [a, first] = depth(lines), [b, last] = depth([...lines].reverse()), k = lines.length
+  if (Math.min(a, b) < Math.max(2, .01*k) || Math.abs(first - last) > 8 || a + b + 4 > k) return
+  const other = line => line.reduce((sum, v) => sum + (Math.abs(v/2.55 - first) > 8), 0)/line.length
+  if (Math.min(other(lines[a+2]), other(lines[k-b-3])) < .5) return // no step: a sky, or snow
+  if (n < 2) return [a, k - b]
+  const near = (a - 1)*n, far = size - (b - 1)*n // to the very line, where the small picture has mixed them
+  return [near + depth(full(near, near + 3*n), first)[0], far - depth(full(far - 3*n, far).reverse(), last)[0]]
+}
+
+/** Where the picture lies in its frame: [left, top, right, bottom]; nothing if it has none. */
+export function findFrame(pixels) {
+  const {width, height} = pixels, n = Math.max(1, Math.floor(Math.min(width, height)/256)), rows = greyRows(reduce(pixels, n), 3)
+  if (Math.min(rows.length, rows[0].length) < 16) return
+  const part = (...box) => greyRows(cropped(pixels, box), 4)
+  const down = sides(rows, n, height, (from, to) => part(0, from, width, to)), [top, bottom] = down ?? [0, height]
+  const inside = columns(rows.slice(Math.floor(top/n), Math.ceil(bottom/n))) // a column of the picture lies between two bars
+  const across = sides(inside, n, width, (from, to) => columns(part(from, top, to, bottom))), [left, right] = across ?? [0, width]
+  if (down || across) return [left, top, right, bottom]
+}

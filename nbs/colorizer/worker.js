@@ -1,9 +1,10 @@
 // The work, away from the page: decoding, the net, painting, encoding. Messages in: {do, key, ...}; out: {key, ...} or {key, error}.
 import * as ort from './ort/ort.wasm.bundle.min.mjs'
-import { lightness, recolor, seenPixels } from './arithmetic.js'
+import { cropped, findFrame, lightness, recolor, seenInWindows, seenPixels } from './arithmetic.js'
+import { exifOf, withNotes } from './metadata.js'
 
 const PREVIEW = 1280 // pixels of the long side of what the page shows
-const photos = new Map() // key -> {file, L, maps, preview}
+const photos = new Map() // key -> {file, exif, width, height, frame, L, preview, maps}
 let facts, loading
 
 class Told extends Error {} // an error whose words are for people
@@ -40,7 +41,7 @@ async function decoded(file) {
 /** What stands in the way of decoding, in words. */
 async function whyNot(file) {
   const head = new Uint8Array(await file.slice(0, 16).arrayBuffer()), text = String.fromCharCode(...head)
-  const convert = kind => `This is a ${kind} file, which your browser cannot read. Save it as JPEG or PNG and try again.`
+  const convert = kind => `This is a ${kind} file, which your browser cannot read. Save it as JPEG or PNG and try again; the command colorize reads TIFF and HEIC.`
   if (!file.size) return 'This file is empty.'
   if (/^(II\*\0|MM\0\*|II\+\0|MM\0\+)/.test(text)) return convert('TIFF or raw')
   if (/^....ftyp(hei|hev|mif|msf)/.test(text)) return convert('HEIC')
@@ -67,17 +68,19 @@ async function map(photo, vividness) {
   const net = await session(), plain = facts.temperature_at_1 === 1 // then the dial only multiplies: the net runs once
   const at = plain ? 0 : vividness
   if (!photo.maps.has(at)) {
-    const {data, width, height} = photo.L
-    const {ab} = await net.run({L: new ort.Tensor('float32', data, [1, 1, height, width]), vividness: new ort.Tensor('float32', [at], [])})
+    const run = async ({data, width, height}) => {
+      const {ab} = await net.run({L: new ort.Tensor('float32', data, [1, 1, height, width]), vividness: new ort.Tensor('float32', [at], [])})
+      return {data: ab.data, width, height}
+    }
     if (photo.maps.size > 8) photo.maps.delete(photo.maps.keys().next().value)
-    photo.maps.set(at, {data: ab.data, width, height})
+    photo.maps.set(at, await seenInWindows(photo.L, run))
   }
   return [photo.maps.get(at), plain ? facts.saturation_at_1**vividness : 1]
 }
 
 async function painted(pixels, photo, {vividness, saturation}) {
-  const [ab, times] = await map(photo, vividness)
-  return recolor(pixels, ab, times*saturation)
+  const [ab, times] = await map(photo, vividness), scale = [pixels.width/photo.width, pixels.height/photo.height]
+  return recolor(pixels, ab, times*saturation, photo.frame?.map((o, i) => Math.round(o*scale[i % 2])))
 }
 
 const tasks = {
@@ -85,9 +88,10 @@ const tasks = {
   async add({key, file}) {
     await session()
     const bitmap = await decoded(file), {width, height} = bitmap, preview = pixelsOf(bitmap, PREVIEW)
-    const L = lightness(seenPixels(pixelsOf(bitmap), facts.size))
+    const pixels = pixelsOf(bitmap), frame = findFrame(pixels), L = lightness(seenPixels(frame ? cropped(pixels, frame) : pixels, facts.size))
     bitmap.close()
-    photos.set(key, {file, L, preview, maps: new Map()})
+    const exif = exifOf(new Uint8Array(await file.slice(0, 2**20).arrayBuffer()))
+    photos.set(key, {file, exif, width, height, frame, L, preview, maps: new Map()})
     return {width, height, picture: await createImageBitmap(preview)}
   },
   async color({key, ...settings}) {
@@ -103,7 +107,8 @@ const tasks = {
       const full = await createImageBitmap(pixels)
       context.fillStyle = '#fff'; context.fillRect(0, 0, canvas.width, canvas.height); context.drawImage(full, 0, 0); full.close()
     } else context.putImageData(pixels, 0, 0)
-    return {blob: await canvas.convertToBlob({type, quality: .95})}
+    const blob = await canvas.convertToBlob({type, quality: .95})
+    return {blob: withNotes(blob, photo.exif)}
   },
   async remove({key}) { photos.delete(key); return {} },
 }
