@@ -50,7 +50,7 @@ def _from_array(a, shape):
     return Image.fromarray(np.ascontiguousarray(a if a.shape[2] == 3 else a.repeat(3, 2)))
 
 # %% ../nbs/09_inference.ipynb #000000061
-def _photo(x):
+def as_photo(x):
     "`x`, which is no batch, as a `Photo`"
     if isinstance(x, Photo): return x
     if isinstance(x, np.ndarray): return read_photo(_from_array(x, x.shape))
@@ -63,7 +63,7 @@ def _photos(x):
     "`x` as a list of `Photo`, and whether it was a batch"
     batch = isinstance(x, (list, tuple)) or isinstance(x, torch.Tensor) and x.ndim == 4
     if batch and not len(x): raise ValueError('got an empty batch, expected at least one photo')
-    return [_photo(o) for o in (x if batch else [x])], batch
+    return [as_photo(o) for o in (x if batch else [x])], batch
 
 # %% ../nbs/09_inference.ipynb #00000009
 MAX_ASPECT = 64
@@ -347,7 +347,7 @@ def __call__(self:Colorizer,
 
 # %% ../nbs/09_inference.ipynb #19e00031
 def _readable(x):
-    try: return _photo(x)
+    try: return as_photo(x)
     except (PhotoError, ValueError) as e: return e
 
 @patch

@@ -8,16 +8,17 @@ Docs: https://colorize-fastai.github.io/colorize_fastai/realfake.html.md"""
 __all__ = ['realfake', 'realfake_report']
 
 # %% ../nbs/38_realfake.ipynb #3800000004
-import hashlib, json, math, shutil
+import hashlib, json, math, os, shutil, warnings
 from importlib.resources import files as packaged
-from itertools import combinations
+from itertools import combinations, islice
 from pathlib import Path
 import numpy as np, torch
 from PIL import Image
 from scipy.stats import binomtest, t as student
 from .color import from_L_ab, to_L_ab
 from .evaluate import side_by_side
-from .photo import photo_files
+from .files import whole_folder
+from .photo import PhotoError, photo_files, read_rgb
 
 # %% ../nbs/38_realfake.ipynb #3800000007
 def _absurd(
@@ -37,6 +38,33 @@ def _saved(rgb, folder):
     Image.fromarray(px).save(folder/name, quality=95, subsampling=0)
     return f'pictures/{name}'
 
+# %% ../nbs/38_realfake.ipynb #38f0000b
+def _named(
+    files: list, # photo files
+) -> dict: # file → its path below the folder that holds them all, with /
+    "A name of its own for each photo"
+    root = os.path.commonpath([f.absolute().parent for f in files])
+    return {f: f.absolute().relative_to(root).as_posix() for f in files}
+
+# %% ../nbs/38_realfake.ipynb #38f0000e
+def _fault(p):
+    "Why photo `p` cannot be shown, though a file is there"
+    try: read_rgb(p)
+    except PhotoError as e: return str(e)
+    return f'{p}: a colorizer has no picture of it'
+
+def _usable(files, colorizers, size, n):
+    "The first `n` of `files` that can be shown; one line says which cannot"
+    finished = {k: o for k,o in colorizers.items() if hasattr(o, 'of')} # only these are read, so nothing is colored yet
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore') # the line below says it
+        good = [Path(p) for p,*_ in islice(side_by_side(finished, files, size), n)]
+    seen = files[:files.index(good[-1]) + 1] if len(good) == n else files
+    bad = [p for p in seen if p not in set(good)]
+    why = '; '.join(map(_fault, bad[:3])) + '; …'*(len(bad) > 3)
+    if bad: print(f'{len(bad)} of {len(seen)} photos left out, {len(good)} of {n} wanted are there: {why}')
+    return good
+
 # %% ../nbs/38_realfake.ipynb #380000000c
 def _checked(photos, practice, seconds, colorizers, check_every):
     "Raise if this makes no test; how many photos are for vigilance"
@@ -49,6 +77,20 @@ def _checked(photos, practice, seconds, colorizers, check_every):
         f'{len(colorizers)} colorizers: give more photos or less practice')
     return checks
 
+# %% ../nbs/38_realfake.ipynb #38f00010
+def _pairs(colorizers, files, size, folder):
+    "Write all pictures below `folder`; what each photo is called and where its versions are"
+    (folder/'pictures').mkdir()
+    names = _named(files)
+    return [dict(photo=names[Path(p)], real=_saved(true, folder/'pictures'), absurd=_saved(_absurd(true), folder/'pictures'),
+                 fakes={k: _saved(o, folder/'pictures') for k,o in made.items()}) for p,true,made in side_by_side(colorizers, files, size)]
+
+def _write_test(folder, test):
+    "Write the trials and the page that shows them"
+    test = {**test, 'id': hashlib.sha256(json.dumps(test).encode()).hexdigest()[:10]}
+    (folder/'test.js').write_text(f'const TEST = {json.dumps(test)}\n', encoding='utf-8')
+    shutil.copyfile(packaged('colorize_fastai')/'assets'/'realfake.html', folder/'index.html')
+
 # %% ../nbs/38_realfake.ipynb #380000000e
 def realfake(
     colorizers: dict, # name → what `compare` takes: a `Colorizer`, a function PIL → PIL, `pictures`
@@ -58,21 +100,22 @@ def realfake(
     seconds: float = 1., # how long a pair is shown
     practice: int = 10, # trials that tell if the answer was right, and count for nothing
     check_every: int = 10, # one vigilance trial for so many others
-    seed: int = 0, # which photos are for practice and for vigilance
+    max_photos: int|None = None, # of more photos, so many are drawn by lot; None: all are shown
+    seed: int = 0, # which photos are drawn, and which of them are for practice and for vigilance
 ) -> Path: # `out`/index.html
     "Write a test that asks people which of two versions of a photo a computer colored"
-    out, files = Path(out), photo_files(photos) if isinstance(photos, (str, Path)) else list(photos)
-    if out.exists(): raise FileExistsError(f'{out} exists already, and people may have answered it: choose another folder')
+    out, files = Path(out), photo_files(photos) if isinstance(photos, (str, Path)) else list(dict.fromkeys(map(Path, photos)))
+    if os.path.lexists(out): raise FileExistsError(f'{out} exists already, and people may have answered it: choose another folder')
+    n = min(len(files), max_photos or len(files))
+    _checked(n, practice, seconds, colorizers, check_every)
+    files = _usable([files[i] for i in np.random.default_rng(seed).permutation(len(files))], colorizers, size, n)
     checks = _checked(len(files), practice, seconds, colorizers, check_every)
-    (out/'pictures').mkdir(parents=True)
-    rows = [dict(photo=Path(p).name, real=_saved(true, out/'pictures'), absurd=_saved(_absurd(true), out/'pictures'),
-                 fakes={k: _saved(o, out/'pictures') for k,o in made.items()}) for p,true,made in side_by_side(colorizers, files, size)]
-    rows = [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))]
-    test = dict(colorizers=list(colorizers), seconds=seconds, practice=rows[:practice], checks=rows[practice:practice+checks],
-                photos=rows[practice+checks:])
-    test['id'] = hashlib.sha256(json.dumps(test).encode()).hexdigest()[:10]
-    (out/'test.js').write_text(f'const TEST = {json.dumps(test)}\n', encoding='utf-8')
-    return Path(shutil.copyfile(packaged('colorize_fastai')/'assets'/'realfake.html', out/'index.html'))
+    with whole_folder(out) as folder:
+        rows = _pairs(colorizers, files, size, folder)
+        _write_test(folder, dict(colorizers=list(colorizers), seconds=seconds, practice=rows[:practice],
+            checks=rows[practice:practice+checks], photos=rows[practice+checks:]))
+    return out/'index.html'
+
 
 # %% ../nbs/38_realfake.ipynb #3800000011
 _columns = ['test', 'person', 'trial', 'kind', 'photo', 'colorizer', 'answer', 'fooled']
@@ -87,7 +130,10 @@ def _read(files):
     frames = [pd.read_csv(f, dtype=dict(person=str, photo=str, colorizer=str), keep_default_na=False) for f in files]
     for f,df in zip(files, frames):
         if not set(_columns) <= set(df): raise ValueError(f'{f} has the columns {list(df)}, expected {_columns}: is it an answer file?')
-    df = pd.concat(frames).drop_duplicates(['test', 'person', 'trial'])
+    df = pd.concat(frames, ignore_index=True).drop_duplicates(_columns)
+    twice = df[df.duplicated(['test', 'person', 'trial'])]
+    if len(twice): raise ValueError(f'got different answers of {sorted(set(twice.person))} to the same trials, expected each name once: '
+        'if two people have one name, change it in the column person of one file; if one has taken the test twice, keep the first file')
     if df.test.nunique() > 1: raise ValueError(
         f'got answers of {df.test.nunique()} different tests ({", ".join(sorted(set(df.test)))}), expected one: report them one by one')
     return df

@@ -73,10 +73,15 @@ def save_weights(
 
 # %% ../nbs/23_weights.ipynb #00000014
 default_weights = 'daylight' # the packaged weights that are used unless others are asked for
+_critic = '.discriminator.safetensors'
 
-def packaged_weights() -> dict[str, Path]: # name → file
+def packaged_weights(
+    discriminators: bool = False, # those that judge colors, in place of those that make them
+) -> dict[str, Path]: # name → file
     "The weights that come with the package"
-    return {p.stem: p for p in sorted(Path(str(package_files('colorize_fastai')/'pretrained')).glob('*.safetensors'))}
+    end = _critic if discriminators else '.safetensors'
+    files = sorted(Path(str(package_files('colorize_fastai')/'pretrained')).glob(f'*{end}'))
+    return {p.name.removesuffix(end): p for p in files if discriminators or not p.name.endswith(_critic)}
 
 # %% ../nbs/23_weights.ipynb #0f000002
 @cache
