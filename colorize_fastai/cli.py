@@ -330,6 +330,7 @@ def colorize(
 # %% ../nbs/28_cli.ipynb #00000020
 _train_about = '''Teach a net to color, from a folder of color photographs: it sees them in grey and learns to give the color back.
 Stage 1 teaches it with an L1 loss, stage 2 against a discriminator that tells photographs from paintings.
+With --task pairs it learns another task instead: to make the second picture of a pair from the first.
 
 RUN, a new folder, gets
   generator.safetensors      the weights, written after every epoch: use them with colorize --weights RUN
@@ -340,7 +341,7 @@ RUN, a new folder, gets
   split.csv                  which photos were held out to measure on
   checkpoints/               from which --resume goes on, whatever has ended the training
   samples/                   what stage 2 made of some held-out photos on the way
-  results.png                rows grey / L1 / L1+cGAN / truth in the end
+  results.png                rows grey / L1 / L1+cGAN / truth in the end (of pairs: given, and wanted)
   tensorboard/, wandb/       curves and pictures, with --track'''
 
 # %% ../nbs/28_cli.ipynb #e2800003
@@ -353,6 +354,9 @@ examples:
   colorize-train photos/ --out small --preset quick --pretrain-epochs 10
   colorize-train photos/ --out vivid --generator run/pretrained.safetensors --lambda-l1 50
   colorize-train photos/ --out mine --start daylight --lr 5e-4        go on training what comes along
+  colorize-train facades/ --task pairs --direction BtoA --from daylight --out facades
+      FOLDER holds files of two pictures side by side, or folders A and B with pictures of equal names; it may be the URL of
+      an archive. Held out are those whose name begins with val; those with test are left alone
   colorize-train coco --out coco --bs 32        COCO's sample of 21,837 photos, downloaded once
   colorize-train --resume run                   go on after an interrupt, a crash, a disconnect
   colorize-train --resume run --pretrain-epochs 40     train longer than first said
@@ -373,6 +377,8 @@ def _numbers(x):
 
 # %% ../nbs/28_cli.ipynb #00000023
 _settings = dict( # of a preset: (type, help)
+    task=(str, 'color, or pairs: FOLDER holds pairs of pictures (see below)'),
+    direction=(str, 'of pairs: AtoB, the left picture is given (or that in folder A) and the right one wanted, or BtoA; default: AtoB'),
     size=(int, 'side of the square crops to train on, in pixels'),
     bs=(_bs, "photos in a batch; auto: the preset's, in parts that fit into memory"),
     micro_bs=(_bs, 'photos of it that go through the nets at a time, while gradients add up; auto: as many as fit'),
@@ -414,7 +420,7 @@ def _train_parser():
     p = ArgumentParser('colorize-train', description=_train_about, epilog=_train_examples, formatter_class=RawDescriptionHelpFormatter)
     add = p.add_argument
     add('folder', metavar='FOLDER', nargs='?',
-        help="folder of color photographs, at any depth, or 'coco'; with --resume: where they are now, if they have moved")
+        help="folder of color photographs, at any depth, or 'coco', or of pairs; with --resume: where they are now, if they have moved")
     add('--out', metavar='RUN', help='folder to make for the run')
     add('--resume', metavar='RUN', help='go on with this run, with its settings, as if nothing had happened (or with more epochs)')
     add('--accept-changes', action='store_true', help='with --resume: go on although photos have changed or are missing')
@@ -423,7 +429,8 @@ def _train_parser():
     for k,(t,h) in _settings.items(): add('--' + k.replace('_', '-'), type=t, help=h,
         metavar={str: 'NAME', float: 'X', _bs: 'N|auto', _numbers: 'N,…'}.get(t, 'N'))
     add('--generator', metavar='WEIGHTS', help='start stage 2 from this file, run, or packaged name, and leave stage 1 out')
-    add('--start', metavar='WEIGHTS', help='start stage 1 from these weights (a file, run, or packaged name), to go on training them')
+    add('--start', '--from', metavar='WEIGHTS',
+        help='start from these weights (a file, run, or packaged name), to go on training them; those of another task keep what fits')
     add('--scratch', action='store_true', help='start the encoder from noise, not from its ImageNet weights')
     _photo_options(add)
     _version(p)
@@ -442,6 +449,12 @@ def _check_resume(p, a):
     a.out = a.resume
 
 # %% ../nbs/28_cli.ipynb #0000002a
+def _next(out):
+    "What to do with a trained run"
+    from colorize_fastai.run import Run
+    if Run(out).config['arguments']['cfg'].get('task') != 'pairs': return f'try: colorize PHOTO --weights {out} -o colorized'
+    return f'look at {out}/results.png; from Python, colorize_fastai.pairs.translate(PICTURE, {str(out)!r}, SIZE) uses it'
+
 def _then(out):
     from colorize_fastai.run import Run
     if Run(out).checkpoints(): return f'colorize-train --resume {out} goes on from the last checkpoint'
@@ -463,6 +476,13 @@ def _train(a):
                 **{k: getattr(a, k) for k in 'valid_pct split min_colorfulness max_photos zoom aged num_workers cache device'.split()})
 
 # %% ../nbs/28_cli.ipynb #0000002e
+def _pairs_picture(run, begun, named):
+    "Rows given / L1 / L1+cGAN / wanted of held-out pairs, as a PNG in the run directory"
+    from colorize_fastai.pairs import pairs_dls, show_pairs
+    cfg = begun['cfg']
+    dls = pairs_dls(begun['source'], cfg['direction'], cfg['size'], split=run/'split.csv', num_workers=0, device='cpu', verbose=False)
+    if len(dls.valid_ds): show_pairs(named, dls, path=run/'results.png')
+
 def _picture(a):
     "Rows grey / L1 / L1+cGAN / truth of held-out photos, as a PNG in the run directory"
     import matplotlib
@@ -475,7 +495,8 @@ def _picture(a):
     first, start, split = run/'pretrained.safetensors', begun['generator'], read_split(run/'split.csv')
     files = [Path(begun['root'], f) for f in split.file[split.is_valid][:6]]
     named = {'L1': start or first, 'L1+cGAN': run} if start or first.exists() else {'ours': run}
-    if files: figure({k: Colorizer(v, a.device) for k,v in named.items()}, files, path=run/'results.png')
+    if begun['cfg'].get('task') == 'pairs': _pairs_picture(run, begun, named)
+    elif files: figure({k: Colorizer(v, a.device) for k,v in named.items()}, files, path=run/'results.png')
 
 # %% ../nbs/28_cli.ipynb #00000030
 def colorize_train(
@@ -496,7 +517,7 @@ def colorize_train(
         if not rank: _say(f'colorize-train: {e}' if str(e) else f'colorize-train: stopped; {_then(a.out)}')
         return 130
     else:
-        if not rank: print(f'trained → {a.out}; try: colorize PHOTO --weights {a.out} -o colorized')
+        if not rank: print(f'trained → {a.out}; {_next(a.out)}')
         return 0
     return 2
 

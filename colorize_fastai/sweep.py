@@ -52,7 +52,9 @@ def check_names(
     "Refuse arguments that `train` does not have"
     for c in cells:
         c = {**common, **c}
-        settings_of(c.get('name', 'ours'), **{k: v for k,v in c.items() if k not in _own})
+        cfg, _ = settings_of(c.get('name', 'ours'), **{k: v for k,v in c.items() if k not in _own})
+        task = cfg['task']
+        if task != 'color': raise ValueError(f'A sweep measures how well nets color, got task={task!r}: call train for each setting')
 
 # %% ../nbs/30_sweep.ipynb #50000015
 def _trained(source, out, args):

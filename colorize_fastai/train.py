@@ -30,8 +30,9 @@ from .data import colorize_dls, find_photos
 from .discriminator import PatchDiscriminator, min_side
 from .files import write_link
 from .generator import pix2pix_generator, unet_generator
-from .losses import PixelLoss, choose, gan_loss
+from .losses import PixelLoss, choose, gan_loss, pixel_losses
 from .machine import by_main, check_micro_bs, gathered, rank, training_device, world_size
+from .pairs import find_pairs, pairs_dls, transfer
 from .pretrain import colorize_learner
 from .run import Run, RunError, as_run, stage_of, writing
 from .trackers import TrackAdversarial, TrackPretrain, check_trackers
@@ -157,7 +158,8 @@ def train_adversarial(
     return trainer
 
 # %% ../nbs/27_train.ipynb #00000018
-_ours = dict(size=256, load_scale=1.25, resize='crop', bs=16, micro_bs=None, seed=42, net='unet', encoder='resnet18', decoder='light',
+_ours = dict(task='color', direction='AtoB', size=256, load_scale=1.25, resize='crop', bs=16, micro_bs=None, seed=42,
+             net='unet', encoder='resnet18', decoder='light',
              channels=(128, 64, 48, 32), head='ab', pretrained=True, precision='auto', budget=None,
              pretrain_epochs=20, loss='l1', lr=2e-3, schedule='one_cycle', optimizer='adamw', pretrain_ema=None,
              adversarial_epochs=10, adversarial_lr=2e-4, betas=(.5, .999), gan='bce', pixel='l1', lambda_l1=100., patch=70, n_features=48,
@@ -180,28 +182,35 @@ def preset(
     if name not in PRESETS: raise ValueError(f'Unknown preset {name!r}: choose one of {list(PRESETS)}')
     unknown = sorted(set(kwargs) - set(_ours))
     if unknown: raise ValueError(f'Unknown settings {unknown}: choose among {list(_ours)}')
-    return {**PRESETS[name], **{k: v for k,v in kwargs.items() if v is not None}}
+    task = dict(load_scale=286/256, resize='stretch') if kwargs.get('task') == 'pairs' else {} # Isola et al. 2017, §6.2
+    return {**PRESETS[name], **task, **{k: v for k,v in kwargs.items() if v is not None}}
 
 # %% ../nbs/27_train.ipynb #0000001d
+_channels = dict(color=(1, 2), pairs=(3, 3)) # task → those that a net is given, and those of its answer
+
 def generator_of(
     cfg: dict, # settings, of `preset`
 ) -> nn.Module:
     "The generator that the settings describe"
-    if cfg['net'] == 'pix2pix': return pix2pix_generator(noise_at_test=True)
+    n_in, n_out = _channels[cfg['task']]
+    if cfg['net'] == 'pix2pix': return pix2pix_generator(n_in, n_out, noise_at_test=True)
     if cfg['net'] != 'unet': raise ValueError(f"Unknown net {cfg['net']!r}: choose one of ['unet', 'pix2pix']")
-    return unet_generator(cfg['encoder'], cfg['pretrained'], cfg['decoder'], channels=tuple(cfg['channels']), head=cfg['head'])
+    return unet_generator(cfg['encoder'], cfg['pretrained'], cfg['decoder'], n_in, n_out, channels=tuple(cfg['channels']), head=cfg['head'])
 
 # %% ../nbs/27_train.ipynb #57a00002
 def started(
     weights: str | Path, # as for `load_generator`
     head: str = 'ab', # one of `heads`
+    task: str = 'color', # 'color' or 'pairs'
 ) -> nn.Module:
-    "The net of `weights`, with a fresh head where theirs is another"
+    "The net of `weights`, with fresh layers where theirs are for another head or task"
     net = load_generator(weights)
     name, args = net.recipe
-    if name != 'unet_generator' or args.get('head', 'ab') == head: return net
-    new, old = builders[name](**{**args, 'head': head}), net.state_dict()
-    new.load_state_dict({**new.state_dict(), **{k: v for k,v in old.items() if not k.startswith(('head.', 'palette'))}}, strict=True)
+    has = dict(n_in=1, n_out=2, head='ab') | args
+    wants = dict(zip(('n_in', 'n_out'), _channels[task])) | ({'head': head} if name == 'unet_generator' else {})
+    if all(has[k] == v for k,v in wants.items()): return net
+    new = builders[name](**{**args, **wants})
+    transfer(new, net)
     return new
 
 
@@ -224,15 +233,37 @@ def stages_of(
     if cfg['loss'] != 'l1': one['loss_func'] = cfg['loss']
     return one, dict(epochs=cfg['adversarial_epochs'], lr=cfg['adversarial_lr'], **two, **for_both)
 
+# %% ../nbs/27_train.ipynb #7a500002
+_dls_args = {k: p.default for k,p in signature(colorize_dls).parameters.items() if k not in {'source', 'load_size', *_ours}}
+
+def _about_color(cfg, photos):
+    "The settings that only color has a use for"
+    some = [k for k in ('min_colorfulness', 'max_photos', 'zoom', 'aged', 'cache', 'path') if photos[k] != _dls_args[k]]
+    some += [k for k,v in dict(head='ab', resize='stretch').items() if cfg[k] != v]
+    general = [pixel_losses[k] for k in ('l1', 'l2', 'smooth_l1')]
+    return some + [k for k in ('loss', 'pixel') if not all(f in general for _,f in PixelLoss(cfg[k]).terms)]
+
+def _check_task(cfg, photos):
+    "Raise if the settings do not fit the task"
+    choose(cfg['task'], _channels, 'task')
+    if cfg['direction'] not in ('AtoB', 'BtoA'): raise ValueError(
+        f"Unknown direction {cfg['direction']!r}: choose one of ['AtoB', 'BtoA']")
+    if cfg['task'] == 'color' and cfg['direction'] != 'AtoB': raise ValueError(
+        "direction says which picture of a pair is given: it goes with task='pairs' (--task pairs)")
+    if cfg['task'] == 'pairs' and (some := _about_color(cfg, photos)): raise ValueError(
+        f"task='pairs' has no use for these values of {some}, which are about color or single photographs: leave them out")
+
 # %% ../nbs/27_train.ipynb #00000021
-def _lasting(source, path=None):
+def _lasting(source, path=None, task='color'):
     "`source` as config.json can hold it, true in every working folder"
     if isinstance(source, (str, Path)): return str(Path(source).absolute()) if Path(source).exists() else str(source)
-    return [str(f.absolute()) for f in find_photos(source, path)[0]]
+    return [str(Path(f).absolute()) for f in (source if task == 'pairs' else find_photos(source, path)[0])]
 
-def _found(source):
+def _found(source, task='color'):
     "The folder that the photos of `source` lie in, downloaded if need be"
-    with _main_first(): return str(Path(find_photos(source)[1] if source.startswith('http') else source).absolute())
+    with _main_first():
+        if task == 'pairs': return str(find_pairs(source)[1].absolute())
+        return str(Path(find_photos(source)[1] if source.startswith('http') else source).absolute())
 
 @contextmanager
 def _main_first():
@@ -242,45 +273,60 @@ def _main_first():
     with first, redirect_stdout(open(os.devnull, 'w')) if rank() else nullcontext(): yield
 
 # %% ../nbs/27_train.ipynb #00000023
+def _fit_for(net, task):
+    "`net`, if it has the channels of the task"
+    args = getattr(net, 'recipe', (None, {}))[1]
+    has, wants = tuple(args.get(k, n) for k,n in zip(('n_in', 'n_out'), _channels[task])), _channels[task]
+    if has != wants: raise ValueError(
+        f'Stage 2 starts from a net of {has[0]} channels in and {has[1]} out, but task={task!r} has {wants[0]} and {wants[1]}: '
+        'give these weights as the start of stage 1 (--from; from Python, start=), which fits them to the task')
+    return net
+
 def _net(begun, fresh):
     "The generator that `begun` tells of; `fresh`: no checkpoint will give it its weights"
-    if begun['generator']: return load_generator(begun['generator'])
-    if begun.get('start') and fresh: return started(begun['start'], begun['cfg']['head'])
+    if begun['generator']: return _fit_for(load_generator(begun['generator']), begun['cfg']['task'])
+    if begun.get('start') and fresh: return started(begun['start'], begun['cfg']['head'], begun['cfg']['task'])
     if not begun.get('recipe'): return generator_of(begun['cfg'] if fresh else {**begun['cfg'], 'pretrained': False})
     if fresh: raise RunError('The training was begun with a net of your own, and has no checkpoint yet: begin it anew, with train')
     name, args = begun['recipe']
     return builders[name](**args)
 
 # %% ../nbs/27_train.ipynb #00000025
-_dls_args = {k: p.default for k,p in signature(colorize_dls).parameters.items() if k not in {'source', 'load_size', *_ours}}
-
 def settings_of(
     name: str = 'ours', # one of `PRESETS`
     **kwargs # as for `train`
 ) -> tuple: # (settings, of `preset`; arguments of `colorize_dls`)
     "What `train` would train with"
     photos = {k: kwargs.pop(k, v) for k,v in _dls_args.items()}
-    return preset(name, **kwargs), photos
+    cfg = preset(name, **kwargs)
+    _check_task(cfg, photos)
+    return cfg, photos
 
 def _begun(name, cfg, source, photos, generator, net=None, **how):
     "What config.json has to say, so that the training can be gone on with; `net` is none of the preset's"
     if generator: cfg['pretrain_epochs'] = 0
-    return dict(preset=name, source=_lasting(source, photos.get('path')), cfg=cfg, generator=_lasting(generator) if generator else None,
-                recipe=net.recipe if net else None, **how,
+    return dict(preset=name, source=_lasting(source, photos.get('path'), cfg.get('task')), cfg=cfg,
+                generator=_lasting(generator) if generator else None, recipe=net.recipe if net else None, **how,
                 photos={k: str(Path(v).absolute()) if k in ('path', 'cache') and v else v for k,v in photos.items()})
 
 
 # %% ../nbs/27_train.ipynb #00000027
+def _loaders(source, cfg, photos):
+    "The loaders of the task"
+    own = dict(load_size=round(cfg['size']*cfg['load_scale']), **{k: cfg[k] for k in ('size', 'bs', 'seed')})
+    if cfg['task'] == 'color': return colorize_dls(source, resize=cfg['resize'], **own, **photos)
+    some = {k: photos[k] for k in ('valid_pct', 'split', 'num_workers', 'device', 'verbose')}
+    return pairs_dls(source, cfg['direction'], **own, **some)
+
 def _net_and_photos(source, begun, split, net, fresh):
     "The generator, with ImageNet weights if it is `fresh` and wants them, and the loaders"
     cfg, photos = begun['cfg'], begun['photos']
     if split is not None: photos = {**photos, **dict(split=split, max_photos=None, min_colorfulness=0)}
     with _main_first():
-        find_photos(source, photos.get('path')) # nothing to train on? Said before any weights are downloaded
+        # nothing to train on? Said before any weights are downloaded
+        find_pairs(source) if cfg['task'] == 'pairs' else find_photos(source, photos.get('path'))
         if net is None: net = _net(begun, fresh)
-        own = {k: cfg[k] for k in ('size', 'resize', 'bs', 'seed')}
-        dls = colorize_dls(source, load_size=round(cfg['size']*cfg['load_scale']), **own, **photos)
-    return net, dls
+        return net, _loaders(source, cfg, photos)
 
 # %% ../nbs/27_train.ipynb #00000029
 def _train(source, run, progress, begun, resume, split=None, net=None):
@@ -304,7 +350,7 @@ def _train(source, run, progress, begun, resume, split=None, net=None):
 
 # %% ../nbs/27_train.ipynb #0000002b
 def train(
-    source: str | Path | list, # photographs: a folder, files, … as for `colorize_dls`
+    source: str | Path | list, # photographs: a folder, files, … as for `colorize_dls`; with task='pairs' as for `pairs_dls`
     out: str | Path, # run directory, new
     name: str = 'ours', # one of `PRESETS`
     generator: nn.Module | str | Path | None = None, # weights to start stage 2 from; or a net, in place of the preset's
@@ -319,12 +365,13 @@ def train(
     cfg, photos = settings_of(name, **kwargs)
     training_device(photos.get('device')) # if there are several processes, they meet here
     check_trackers(track)
-    if not isinstance(source, (str, Path)): photos['path'] = photos.get('path') or '.'
+    if cfg['task'] == 'color' and not isinstance(source, (str, Path)): photos['path'] = photos.get('path') or '.'
     if generator is not None and start: raise ValueError('generator is where stage 2 starts from, start where stage 1 does: give one')
     run = Run(new_run(out), minutes)
     if run.checkpoints(): raise RunError(
         f'{out} holds a training that was begun: resume it (colorize-train --resume {out}), or give another folder')
-    net = generator if isinstance(generator, nn.Module) else started(start, cfg['head']) if start else None
+    net = _fit_for(generator, cfg['task']) if isinstance(generator, nn.Module) else None
+    if start: net = started(start, cfg['head'], cfg['task'])
     how = dict(start=_lasting(start) if start else None, every=every, minutes=minutes, track=list(track))
     begun = _begun(name, cfg, source, photos, None if net else generator, net, **how)
     return _train(source, run, progress, begun, resume=False, net=net)
@@ -350,7 +397,7 @@ def _longer(run, cfg, **epochs):
 # %% ../nbs/27_train.ipynb #00000032
 def resume(
     out: str | Path, # run directory
-    source: str | Path | None = None, # where the photographs are now; None: where they were
+    source: str | Path | list | None = None, # where the photographs are now; None: where they were
     accept: bool = False, # go on although photographs have changed or are missing?
     progress: bool | None = None, # as for `train`
     micro_bs: int | str | None = None, # another one than before, where there is less memory; 'auto': find out anew
@@ -365,8 +412,9 @@ def resume(
     begun = begun if minutes is None else {**begun, 'minutes': minutes}
     run, photos, cfg = Run(out, begun['minutes']), begun['photos'], {**_ours, **begun['cfg']}
     training_device(photos.get('device'))
-    if source: begun = {**begun, 'source': _lasting(source)}
-    if source or str(begun['source']).startswith('http'): photos = {**photos, 'path': _found(begun['source'])} # downloaded anew, if need be
+    if source: begun = {**begun, 'source': _lasting(source, task=cfg['task'])}
+    if source or str(begun['source']).startswith('http'): # downloaded anew, if need be
+        photos = {**photos, 'path': _found(begun['source'], cfg['task'])}
     cfg = _longer(run, cfg, pretrain_epochs=pretrain_epochs, adversarial_epochs=adversarial_epochs)
     if micro_bs: cfg['micro_bs'], run.retry_micro_bs = micro_bs, micro_bs == 'auto'
     for line in run.elsewhere() if rank() == 0 else (): print(f'not quite as it was: {line}', flush=True)
