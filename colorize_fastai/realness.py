@@ -27,8 +27,8 @@ def _file(weights):
     if str(weights) in named: return named[str(weights)]
     path = Path(weights)
     if path.is_dir(): path = path/'discriminator.safetensors'
-    if not path.is_file(): raise WeightsError(f'No discriminator at {path}: give a *.safetensors file, the run directory of a training whose '
-        f'stage 2 has ended an epoch, or one of the packaged {sorted(named)}')
+    if not path.is_file(): raise WeightsError(f'No discriminator at {path}: give a *.safetensors file, the run directory of a training '
+        f'whose stage 2 has ended an epoch, or one of the packaged {sorted(named)}')
     return path
 
 # %% ../nbs/40_realness.ipynb #4000000a
