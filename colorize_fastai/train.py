@@ -193,7 +193,7 @@ def generator_of(
 ) -> nn.Module:
     "The generator that the settings describe"
     n_in, n_out = _channels[cfg['task']]
-    if cfg['net'] == 'pix2pix': return pix2pix_generator(n_in, n_out, noise_at_test=True)
+    if cfg['net'] == 'pix2pix': return pix2pix_generator(n_in=n_in, n_out=n_out, noise_at_test=True)
     if cfg['net'] != 'unet': raise ValueError(f"Unknown net {cfg['net']!r}: choose one of ['unet', 'pix2pix']")
     return unet_generator(cfg['encoder'], cfg['pretrained'], cfg['decoder'], n_in, n_out, channels=tuple(cfg['channels']), head=cfg['head'])
 
