@@ -47,7 +47,7 @@ def make(out, weights=None, alone=False):
         vendor(new/'ort')
         model = to_onnx(weights, new/'colorizer.onnx')
         facts = {o.key: o.value for o in onnx.load(model).metadata_props}
-        numbers = {k: float(facts[k]) for k in ('vividness', 'saturation_at_1', 'temperature_at_1')}
+        numbers = {k: float(facts[k]) for k in ('vividness', 'spread_at_1', 'most_spread', 'temperature_at_1')}
         size = model.stat().st_size + (new/'ort'/'ort.wasm.gz').stat().st_size
         facts = {k: facts[k] for k in ('name', 'sha256')} | dict(size=int(facts['size']), **numbers, bytes=size, runtime=ort)
         (new/'model.json').write_text(json.dumps(facts, indent=1) + '\n', encoding='utf-8')

@@ -15,7 +15,7 @@ from torch import nn, Tensor
 from .color import AB_SCALE
 from .files import write_whole
 from .generator import PaletteUnet
-from .inference import VIVID, best_size
+from .inference import MOST_SPREAD, VIVID, best_size, spread_out
 from .weights import default_weights, load_generator, weights_info
 
 # %% ../nbs/36_export.ipynb #e36000006
@@ -72,7 +72,7 @@ class _Dial(nn.Module):
             p = (self.net.small(x)/self.vivid['temperature']**vividness).softmax(1)
             ab = self.net.enlarged(_median(p, self.net.palette), h, w)
         else: ab = self.net(x)[..., :h, :w]
-        return ab*self.vivid['saturation']**vividness
+        return spread_out(ab, vividness, self.vivid['spread'])
 
 # %% ../nbs/36_export.ipynb #e36000012
 def _halved(model):
@@ -109,11 +109,12 @@ def _traced(dial):
 # %% ../nbs/36_export.ipynb #e36000018
 def _facts(weights, info):
     "What the file says of itself, as text"
-    vivid = info.get('vivid', VIVID)
+    vivid = VIVID | info.get('vivid', {})
     name = Path(str(weights or default_weights))
     facts = dict(name=name.stem if name.suffix == '.safetensors' else name.name, sha256=info['sha256'],
         size=best_size(weights), vividness=info.get('vividness', 0),
-        saturation_at_1=vivid['saturation'], temperature_at_1=vivid['temperature'] if info['args'].get('head') == 'palette' else 1,
+        spread_at_1=vivid['spread'], most_spread=MOST_SPREAD,
+        temperature_at_1=vivid['temperature'] if info['args'].get('head') == 'palette' else 1,
         L='L*/50 - 1', ab='a*b*/110', ab_scale=AB_SCALE, made_by='colorize_fastai', terms=info.get('licence', ''))
     return {k: str(v) for k,v in facts.items()}
 
@@ -129,7 +130,7 @@ def to_onnx(
     info = weights_info(weights)
     if (n := (info['args']['n_in'], info['args']['n_out'])) != (1, 2): raise ValueError(
         f'to_onnx got a net with n_in, n_out = {n}, expected (1, 2): one that makes ab of L')
-    model = _traced(_Dial(load_generator(weights), info.get('vivid', VIVID)).eval())
+    model = _traced(_Dial(load_generator(weights), VIVID | info.get('vivid', {})).eval())
     if half: model = _halved(model)
     onnx.helper.set_model_props(model, _facts(weights, info))
     model.doc_string = 'Colors for black-and-white photographs: L (L*/50 - 1) and vividness (0 faithful ... 1 vivid) to ab (a*b*/110)'

@@ -103,7 +103,7 @@ def test_the_mark_is_what_others_read(small, tmp_path):
     assert tree.get('{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType') == SOURCE_TYPE
     import hashlib
     m = mark_of(xmp)
-    assert m['source'] == f.name and m['sha256'] == hashlib.sha256(f.read_bytes()).hexdigest() and m['settings'] == 'size=32 vividness=0 saturation=1'
+    assert m['source'] == f.name and m['sha256'] == hashlib.sha256(f.read_bytes()).hexdigest() and m['settings'] == 'size=32 vividness=0 spread=16 saturation=1'
     assert str(tmp_path) not in xmp.decode() and m['program'].startswith('colorize_fastai ') and len(m['weights']) == 16
 
 def test_a_mark_joins_what_was_there():

@@ -143,12 +143,17 @@ def test_saturation_multiplies(photo):
     np.testing.assert_allclose(ab, np.outer([0, 5.5, 11], [1, 1]), atol=.6)
 
 def test_vividness_comes_from_the_weights(tmp_path, photo):
-    "The dial's temperature and saturation are those in its header, its place too; an argument goes before"
+    "The dial's temperature and spread are those in its header, its place too; an argument goes before"
     torch.manual_seed(0)
     net = unet_generator('resnet18', pretrained=False, channels=(8,8,8,8), head='palette')
-    f = save_weights(net, tmp_path/'p.safetensors', vividness=.5, vivid=dict(temperature=.25, saturation=1.44))
+    torch.nn.init.normal_(net.head.weight, std=30)
+    f = save_weights(net, tmp_path/'p.safetensors', vividness=.5, vivid=dict(temperature=.25, spread=20))
     L = torch.rand(1, 1, 32, 32)*2 - 1
-    with torch.no_grad(): want = net.eval()(L, temperature=.5)*1.2
+    with torch.no_grad(): own = net.eval()(L, temperature=.5)
+    mean = own.mean((2, 3), keepdim=True)
+    s = 110*(own - mean).norm(dim=1).square().mean().sqrt()
+    assert 20/3 < s < 20
+    want = mean + (own - mean)*(20/s)**.5
     torch.testing.assert_close(Colorizer(f, 'cpu').predict_ab(L), want)
     plain = Colorizer(f, 'cpu', vividness=0)
     torch.testing.assert_close(plain.predict_ab(L, vividness=.5), want)

@@ -205,6 +205,19 @@ export async function seenInWindows(L, net) {
   return {data: out, width, height}
 }
 
+// The dial
+
+/** Colors moved away from their mean by `vividness`: towards a deviation of `spread` in units of a*b*, at most `most`-fold (`spread_out`). */
+export function spreadOut({data, width, height}, vividness, spread, most) {
+  const n = width*height, mean = [0, 0], out = new Float32Array(2*n)
+  let square = 0
+  for (const c of [0, 1]) { for (let i = 0; i < n; i++) mean[c] += data[c*n + i]; mean[c] /= n }
+  for (const c of [0, 1]) for (let i = 0; i < n; i++) square += (data[c*n + i] - mean[c])**2
+  const times = Math.min(most, Math.max(1, spread/Math.max(.1, Math.sqrt(square/n)*AB_SCALE)))**vividness
+  for (const c of [0, 1]) for (let i = c*n; i < (c + 1)*n; i++) out[i] = data[i] + (data[i] - mean[c])*(times - 1)
+  return {data: out, width, height}
+}
+
 // A frame of one lightness is no part of the picture. Lines are rows or columns of grey bytes
 
 /** Rows of grey; `channels` are those of the pixels. */

@@ -1,6 +1,6 @@
 // The work, away from the page: decoding, the net, painting, encoding. Messages in: {do, key, ...}; out: {key, ...} or {key, error}.
 import * as ort from './ort/ort.wasm.bundle.min.mjs'
-import { cropped, findFrame, lightness, recolor, seenInWindows, seenPixels } from './arithmetic.js'
+import { cropped, findFrame, lightness, recolor, seenInWindows, seenPixels, spreadOut } from './arithmetic.js'
 import { exifOf, withNotes } from './metadata.js'
 
 const PREVIEW = 1280 // pixels of the long side of what the page shows
@@ -63,9 +63,9 @@ function pixelsOf(bitmap, side = Infinity) {
   } catch { throw new Told(`${w} × ${h} pixels are too many for your browser. Make the photograph smaller, or use the command colorize.`) }
 }
 
-/** The map of color of a photo, and what it is still to be multiplied by. */
+/** The map of color of a photo. */
 async function map(photo, vividness) {
-  const net = await session(), plain = facts.temperature_at_1 === 1 // then the dial only multiplies: the net runs once
+  const net = await session(), plain = facts.temperature_at_1 === 1 // then the dial comes after the net, which runs once
   const at = plain ? 0 : vividness
   if (!photo.maps.has(at)) {
     const run = async ({data, width, height}) => {
@@ -75,12 +75,12 @@ async function map(photo, vividness) {
     if (photo.maps.size > 8) photo.maps.delete(photo.maps.keys().next().value)
     photo.maps.set(at, await seenInWindows(photo.L, run))
   }
-  return [photo.maps.get(at), plain ? facts.saturation_at_1**vividness : 1]
+  return plain ? spreadOut(photo.maps.get(at), vividness, facts.spread_at_1, facts.most_spread) : photo.maps.get(at)
 }
 
 async function painted(pixels, photo, {vividness, saturation}) {
-  const [ab, times] = await map(photo, vividness), scale = [pixels.width/photo.width, pixels.height/photo.height]
-  return recolor(pixels, ab, times*saturation, photo.frame?.map((o, i) => Math.round(o*scale[i % 2])))
+  const ab = await map(photo, vividness), scale = [pixels.width/photo.width, pixels.height/photo.height]
+  return recolor(pixels, ab, saturation, photo.frame?.map((o, i) => Math.round(o*scale[i % 2])))
 }
 
 const tasks = {
