@@ -390,6 +390,7 @@ _settings = dict( # of a preset: (type, help)
     adversarial_lr=(float, 'learning rate of both nets in stage 2'),
     lambda_l1=(float, 'weight of the L1 distance beside the game'), gan=(str, 'the game: bce, lsgan or hinge'),
     patch=(int, 'what the discriminator sees at a time: 1, 16, 70 or 286 pixels'),
+    norm=(str, 'its normalization: batch, instance, none or spectral'),
     ema=(float, "decay of the generator's running average, which is what is kept; 0: no average"),
     loss=(str, "what stage 1 learns from: l1, or a sum such as 'l1 + 0.1*colors'"), pixel=(str, 'the distance in stage 2, in the same way'),
     net=(str, 'unet or pix2pix'), encoder=(str, 'a timm model, such as resnet18 or tf_efficientnet_lite0'),

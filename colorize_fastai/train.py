@@ -27,7 +27,7 @@ from .adversarial import AdversarialTrainer
 from colorize_fastai.callbacks import (Average, Budget, ChannelsLast, Checkpoints, EMA, GameBudget, Guard, SampleGrid, SaveGenerator,
     SaveRun, passes)
 from .data import colorize_dls, find_photos
-from .discriminator import PatchDiscriminator, min_side
+from .discriminator import PatchDiscriminator, min_side, norms
 from .files import write_link
 from .generator import pix2pix_generator, unet_generator
 from .losses import PixelLoss, choose, gan_loss, pixel_losses
@@ -135,6 +135,8 @@ def train_adversarial(
     epochs: int = 10, # passes over the training photos
     patch: int = 70, # what the discriminator sees: 1, 16, 70 or 286 pixels
     n_features: int = 64, # channels of its first layer
+    conditional: bool = True, # does it see the lightness as well as the colors?
+    norm: str = 'batch', # its normalization: 'batch', 'instance', 'none' or 'spectral'
     ema: float | None = None, # decay of the generator's average (`EMA`), which is then what is validated and saved; None: no average
     every: int = 500, # steps between two sample grids
     budget: int | str | None = None, # in place of `epochs`: so many steps, or minutes as '90m' (`Budget`)
@@ -146,11 +148,10 @@ def train_adversarial(
 ) -> AdversarialTrainer: # the trainer, done
     "Train a generator of stage 1 against a fresh `PatchDiscriminator` and leave both in `out`"
     if epochs < 1: raise ValueError(f'epochs must be 1 or more, got {epochs}')
-    run = as_run(out)
     if not isinstance(generator, nn.Module): generator = load_generator(generator)
-    epochs = passes(budget, len(dls.train)) or epochs
-    cbs = [*L(cbs), *_usual(dls, run, epochs, ema, every, track, budget)]
-    trainer = AdversarialTrainer(generator, PatchDiscriminator(patch, *dls.train.channels, n_features=n_features), dls, cbs=cbs, **kwargs)
+    run, epochs = as_run(out), passes(budget, len(dls.train)) or epochs
+    critic = PatchDiscriminator(patch, *dls.train.channels, conditional, norm, n_features)
+    trainer = AdversarialTrainer(generator, critic, dls, cbs=[*L(cbs), *_usual(dls, run, epochs, ema, every, track, budget)], **kwargs)
     with run.held():
         keep_pretrained(run.out, resume)
         run.keep_split(dls)
@@ -163,7 +164,7 @@ _ours = dict(task='color', direction='AtoB', size=256, load_scale=1.25, resize='
              channels=(128, 64, 48, 32), head='ab', pretrained=True, precision='auto', budget=None,
              pretrain_epochs=20, loss='l1', lr=2e-3, schedule='one_cycle', optimizer='adamw', pretrain_ema=None,
              adversarial_epochs=10, adversarial_lr=2e-4, betas=(.5, .999), gan='bce', pixel='l1', lambda_l1=100., patch=70, n_features=48,
-             ema=.999)
+             conditional=True, norm='batch', ema=.999)
 PRESETS = dict(
     ours = _ours,
     quick = {**_ours, **dict(size=128, bs=32, encoder='tf_efficientnet_lite0', pretrain_epochs=3, adversarial_epochs=2)},
@@ -222,13 +223,14 @@ def stages_of(
     if min(cfg['pretrain_epochs'], cfg['adversarial_epochs']) < 0: raise ValueError('epochs must be 0 (leave the stage out) or more')
     if not cfg['pretrain_epochs'] + cfg['adversarial_epochs']: raise ValueError('Nothing to do: both stages have 0 epochs')
     choose(cfg['schedule'], schedules, 'schedule'), choose(cfg['optimizer'], optimizers, 'optimizer')
+    choose(cfg['norm'], dict.fromkeys(norms), 'norm')
     gan_loss(cfg['gan']), PixelLoss(cfg['pixel']), PixelLoss(cfg['loss']), check_micro_bs(cfg['micro_bs'])
     side = min_side(cfg['patch'])
     if cfg['adversarial_epochs'] and cfg['size'] < side: raise ValueError(
         f"patch={cfg['patch']} needs photos of at least {side} pixels, got size={cfg['size']}")
-    for_both = dict(budget=cfg['budget'])
-    one = {k: cfg[k] for k in ('lr', 'schedule', 'optimizer', 'precision', 'micro_bs')}
-    two = {k: cfg[k] for k in ('betas', 'gan', 'pixel', 'lambda_l1', 'patch', 'n_features', 'ema', 'precision', 'micro_bs')}
+    for_both = {k: cfg[k] for k in ('budget', 'precision', 'micro_bs')}
+    one = {k: cfg[k] for k in ('lr', 'schedule', 'optimizer')}
+    two = {k: cfg[k] for k in ('betas', 'gan', 'pixel', 'lambda_l1', 'patch', 'n_features', 'conditional', 'norm', 'ema')}
     one |= dict(epochs=cfg['pretrain_epochs'], ema=cfg['pretrain_ema'], **for_both)
     if cfg['loss'] != 'l1': one['loss_func'] = cfg['loss']
     return one, dict(epochs=cfg['adversarial_epochs'], lr=cfg['adversarial_lr'], **two, **for_both)

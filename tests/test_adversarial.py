@@ -382,8 +382,8 @@ def test_presets_say_what_the_recipes_say():
     t, p = preset('tutorial'), preset('pix2pix')
     assert [t[k] for k in ('size', 'load_scale', 'resize', 'bs', 'precision', 'encoder', 'decoder')] == [256, 1, 'stretch', 16, 'fp32', 'resnet18', 'dynamic']
     assert [t[k] for k in ('pretrain_epochs', 'lr', 'schedule', 'optimizer')] == [20, 1e-4, 'flat', 'adam']
-    game = ('adversarial_lr', 'betas', 'gan', 'pixel', 'lambda_l1', 'patch', 'n_features', 'ema')
-    assert [t[k] for k in ('adversarial_epochs', *game)] == [20, 2e-4, (.5, .999), 'bce', 'l1', 100, 70, 64, None]
+    game = ('adversarial_lr', 'betas', 'gan', 'pixel', 'lambda_l1', 'patch', 'n_features', 'conditional', 'norm', 'ema')
+    assert [t[k] for k in ('adversarial_epochs', *game)] == [20, 2e-4, (.5, .999), 'bce', 'l1', 100, 70, 64, True, 'batch', None]
     assert [p[k] for k in ('net', 'bs', 'pretrain_epochs', 'adversarial_epochs')] == ['pix2pix', 4, 0, 6]
     assert [p[k] for k in game] == [t[k] for k in game]
 

@@ -105,7 +105,7 @@ class ReferenceStep:
 def test_stage_2(dls, net):
     G, D = generator(net).train(), PatchDiscriminator(two['patch'], n_features=two['n_features'] if net == 'tutorial' else 8).train()
     ref = ReferenceStep(copy.deepcopy(G), copy.deepcopy(D))
-    t = AdversarialTrainer(G, D, dls, **{k: v for k,v in two.items() if k not in ('epochs', 'patch', 'n_features', 'ema', 'budget')})
+    t = AdversarialTrainer(G, D, dls, **{k: v for k,v in two.items() if k not in ('epochs', 'patch', 'n_features', 'conditional', 'norm', 'ema', 'budget')})
     dls.train.set_epoch(0)
     batches = list(dls.train)
     assert_close(*([{k: float(v) for k,v in f(*b).items()} for b in batches] for f in (t.step, ref.optimize)))

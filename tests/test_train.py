@@ -120,6 +120,14 @@ def test_the_patch_changes_no_random_number(patch):
     torch.manual_seed(0); stages_of(preset(patch=patch, size=256))
     assert torch.equal(torch.rand(1), want)
 
+@pytest.mark.parametrize('kw', [dict(norm='instance'), dict(conditional=False), dict(norm='spectral', conditional=False)])
+def test_the_discriminator_is_the_one_that_was_asked_for(folder, tmp_path, kw):
+    run = train(folder, tmp_path/'run', 'quick', generator=pix2pix_generator(n_features=4, levels=4), pretrain_epochs=0, adversarial_epochs=1, size=32, bs=4, patch=16,
+        n_features=8, valid_pct=.3, num_workers=0, device='cpu', verbose=False, progress=False, **kw)
+    got = weights_info(run/'discriminator.safetensors')['args']
+    assert {k: got[k] for k in ('patch', 'n_features', 'norm', 'conditional')} == dict(patch=16, n_features=8, norm='batch', conditional=True) | kw
+    with pytest.raises(ValueError, match="group.*'instance'"): train(folder, tmp_path/'no', norm='group', device='cpu')
+
 def test_resume_trains_longer(folder, tmp_path, capsys):
     "More epochs than first said: stage 1 goes on until stage 2 has begun, then only stage 2 does; fewer are refused"
     from colorize_fastai.cli import colorize_train
