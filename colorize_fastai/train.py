@@ -32,7 +32,7 @@ from .files import write_link
 from .generator import pix2pix_generator, unet_generator
 from .losses import PixelLoss, choose, gan_loss, pixel_losses
 from .machine import by_main, check_micro_bs, gathered, rank, training_device, world_size
-from .pairs import find_pairs, pairs_dls, transfer
+from .pairs import directions, find_pairs, pairs_dls, transfer
 from .pretrain import colorize_learner
 from .run import Run, RunError, as_run, stage_of, writing
 from .trackers import TrackAdversarial, TrackPretrain, check_trackers
@@ -247,9 +247,7 @@ def _about_color(cfg, photos):
 
 def _check_task(cfg, photos):
     "Raise if the settings do not fit the task"
-    choose(cfg['task'], _channels, 'task')
-    if cfg['direction'] not in ('AtoB', 'BtoA'): raise ValueError(
-        f"Unknown direction {cfg['direction']!r}: choose one of ['AtoB', 'BtoA']")
+    choose(cfg['task'], _channels, 'task'), choose(cfg['direction'], directions, 'direction')
     if cfg['task'] == 'color' and cfg['direction'] != 'AtoB': raise ValueError(
         "direction says which picture of a pair is given: it goes with task='pairs' (--task pairs)")
     if cfg['task'] == 'pairs' and (some := _about_color(cfg, photos)): raise ValueError(
