@@ -70,24 +70,10 @@ async function opened() {
   ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1
   const options = {executionProviders: [build === 'wasm' ? 'wasm' : 'webgpu'], logSeverityLevel: 3} // errors only
   const session = await ort.InferenceSession.create(new Uint8Array(file), options)
-  const once = async ({data, width, height}, vividness) => {
+  return async ({data, width, height}, vividness) => {
     const {ab} = await session.run({L: new ort.Tensor('float32', data, [1, 1, height, width]), vividness: new ort.Tensor('float32', [vividness], [])})
     return {data: ab.data, width, height}
   }
-  return build === 'wasm' ? once : watched(once, ort.env.webgpu.device)
-}
-
-/** `once`, which fails when the graphics card does: else it might never end, or end with nothing. */
-function watched(once, device) {
-  let wrong, stop
-  const fail = e => { wrong = e; stop?.(e) }
-  device.lost.then(fail)
-  device.addEventListener('uncapturederror', e => fail(e.error))
-  return (...what) => new Promise((done, failed) => {
-    if (wrong) throw wrong
-    stop = failed
-    once(...what).then(done, failed)
-  })
 }
 
 /** Fail if the graphics card computes something else than it should, as some do. */
