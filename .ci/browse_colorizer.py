@@ -1,7 +1,7 @@
 """The colorizer page in a real browser: `python .ci/browse_colorizer.py SITE` (needs chromium and playwright; exit status 1 if something fails)
 
 SITE is the folder of the built site, or that of the page alone. `--photos FOLDER` compares the photos of a folder with `Colorizer`, too."""
-import argparse, functools, os, shutil, sys, tempfile, threading, time
+import argparse, functools, json, os, shutil, sys, tempfile, threading, time
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 import numpy as np
@@ -42,10 +42,10 @@ def samples(folder):
     bars.save(folder/'bars.png')
     return sorted(folder.glob('*.png'))
 
-def watch(page, address):
+def watch(page, address, console=True):
     "Everything that goes wrong on the page, or out of the house"
     wrong = []
-    page.on('console', lambda m: m.type == 'error' and wrong.append(f'console: {m.text}'))
+    page.on('console', lambda m: console and m.type == 'error' and wrong.append(f'console: {m.text}'))
     page.on('pageerror', lambda e: wrong.append(f'error: {e}'))
     page.on('request', lambda r: r.url.startswith((address, 'blob:', 'data:')) or wrong.append(f'request: {r.url}'))
     return wrong
@@ -72,11 +72,11 @@ def turn(page, name, value):
     "Set a dial"
     page.eval_on_selector(f'#{name}', f"e => {{ e.value = {value}; e.dispatchEvent(new Event('input', {{bubbles: true}})) }}")
 
-def check_same(page, files, tmp):
+def check_same(page, files, tmp, seconds=300):
     "The downloads beside `Colorizer`: within 1 of 255"
     from colorize_fastai.inference import Colorizer
     c, bad, far, n = Colorizer(device='cpu'), [], [], page.locator('.photo').count()
-    choose(page, files, 300)
+    choose(page, files, seconds)
     for i,f in enumerate(files):
         v, s = [(.5, 1), (1, 1), (0, 1.5)][i % 3]
         turn(page, 'vividness', v); turn(page, 'saturation', s)
@@ -122,6 +122,61 @@ def check_controls(page, photo, tmp):
     n = page.locator('.photo').count()
     page.locator('.photo .remove').first.click()
     if page.locator('.photo').count() != n - 1: bad.append('Remove removes nothing')
+    return bad
+
+# The processor, for a moment, passes for a graphics card; what happens to cards is done to it
+_card = "Object.defineProperty(GPUAdapterInfo.prototype, 'isFallbackAdapter', {value: false})"
+_card_dies = _card + """
+    const request = GPUAdapter.prototype.requestDevice, post = self.postMessage; let device
+    GPUAdapter.prototype.requestDevice = async function (...o) { return device = await request.apply(this, o) }
+    self.postMessage = (m, ...o) => { post.call(self, m, ...o); if (m.computes === 'graphics card') device.destroy() }"""
+_gpu = "Object.defineProperty(navigator, 'gpu', {value: {getPreferredCanvasFormat: () => 'rgba8unorm', requestAdapter: async () => %s}})"
+_adapter = "({info: {}, limits: {}, features: new Set(), requestDevice: async () => { %s }})"
+# Before the worker's first line: (what it does, builds of ONNX Runtime that are loaded)
+without_card = {'WebGPU without a graphics card': (_gpu % 'null', ['wasm']),
+                'a graphics card that cannot be opened': (_gpu % (_adapter % "throw new Error('no')"), ['wasm']),
+                'a graphics card that opens only once': ('let n = 0; ' + _gpu % (_adapter % "if (n++) throw new Error('no'); return {destroy() {}}"), ['jspi', 'wasm'])}
+with_card = {'a graphics card': (_card, ['jspi']), 'a graphics card, without JSPI': (_card + '; delete WebAssembly.Suspending', ['webgpu'])}
+lost_card = {'a graphics card that breaks down': (_card_dies, ['jspi', 'wasm']), 'a graphics card that computes something else': (_card, ['jspi', 'wasm'])}
+
+def check_card(browser, folder, name, before, builds, files, tmp):
+    "What is loaded, what it weighs, what the page says about it, and the colors, where `before` comes first in the worker"
+    site = tmp/name.replace(' ', '-')
+    shutil.copytree(folder, site)
+    (site/'worker.js').write_text(before + '\n' + (site/'worker.js').read_text(encoding='utf-8'), encoding='utf-8')
+    facts = json.loads((site/'model.json').read_text())
+    if 'something else' in name: (site/'model.json').write_text(json.dumps(facts | dict(probe=[v + .01 for v in facts['probe']])))
+    server, address = served(site)
+    page = browser.new_page(viewport=dict(width=1200, height=900))
+    bad, loaded = watch(page, address, console=False), []
+    page.on('request', lambda r: loaded.append(r.url.removeprefix(address)))
+    page.goto(address)
+    while '(' not in (said := page.inner_text('#weight')): page.wait_for_timeout(50)
+    start, mb = time.perf_counter(), (facts['bytes'][builds[0]] + facts['bytes']['model'])/1e6
+    if f'({mb:.0f} MB)' not in said: bad.append(f'said {said!r}, not {mb:.0f} MB')
+    bad += check_same(page, files, tmp, 900)
+    said, who = page.inner_text('#weight'), 'processor' if 'wasm' in builds else 'graphics card'
+    if who not in said: bad.append(f'said {said!r}, not {who}')
+    if (got := [o[4:-3] for o in loaded if o.endswith('.gz')]) != builds: bad.append(f'loaded {got}, not {builds}')
+    if (full := page.evaluate("document.getElementById('progress').value")) != 1: bad.append(f'the bar ends at {full}')
+    size = sum((site/o).stat().st_size for o in loaded if (site/o).is_file())/1e6
+    if size > 25: bad.append(f'{size:.1f} MB: {loaded}')
+    print(f'{name}: {" and ".join(builds)}, {size:.1f} MB in all, {time.perf_counter() - start:.0f} s')
+    page.close(); server.shutdown()
+    return [f'{name}: {o}' for o in bad]
+
+def check_cards(playwright, chromium, folder, files, tmp):
+    "The net by WebGPU, which the processor computes here, slowly"
+    browser = playwright.chromium.launch(executable_path=chromium, args=['--no-sandbox', '--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'])
+    page, bad = browser.new_page(), []
+    server, address = served(folder)
+    page.goto(address)
+    there = page.evaluate("async () => !!await navigator.gpu?.requestAdapter()")
+    page.close(); server.shutdown()
+    if not there: print('This browser has no WebGPU: graphics cards are left out')
+    else:
+        for i,(name,how) in enumerate((with_card | lost_card).items()): bad += check_card(browser, folder, name, *how, files[:1 if i else 3], tmp)
+    browser.close()
     return bad
 
 def check_narrow(page):
@@ -171,6 +226,8 @@ def main():
             else: wrong += check_controls(page, files[0], tmp) + check_narrow(page)
             wrong += seen
             page.close(); server.shutdown()
+        for name,how in list(without_card.items())[-1 if args.fast else 0:]: wrong += check_card(browser, folder, name, *how, files[:1], tmp)
+        if not args.fast: wrong += check_cards(p, chromium, folder, [o for o in files if o.stem in ('chelsea-small', 'coffee-cut', 'print-grey')], tmp)
         if args.shots: shots(browser, folder, Path(args.shots), files)
         browser.close()
     for o in wrong: print(o, file=sys.stderr)

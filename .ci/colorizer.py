@@ -1,13 +1,15 @@
 """The colorizer in the browser as a folder that any web server can host: `python .ci/colorizer.py OUT` (needs npm and the extra `onnx`)"""
 import argparse, gzip, hashlib, json, re, shutil, subprocess, sys, tarfile, tempfile
+import numpy as np
 from importlib.util import find_spec
 from pathlib import Path
 
 root = Path(__file__).resolve().parent.parent
 ort = 'onnxruntime-web@1.30.0'
 ort_sha512 = 'ab4cbe26baedba45d2cec05610c71c55fa97db92d19a8b171c5f8269126683ca590a5cdc57bb2f35ce2b298de32f4d956fb42644c0ecd528a0a91e025c07ca61'
-# its smallest build: the processor only, with SIMD, and with threads where the page may use them
-code, wasm = 'ort.wasm.bundle.min.mjs', 'ort-wasm-simd-threaded.wasm'
+# Its builds, of which a visitor loads one: for the processor, with SIMD, and with threads where the page may use them; and for graphics cards,
+# a small one for browsers whose WebAssembly can wait for JavaScript (JSPI), and a larger one for the others
+builds = dict(wasm='ort-wasm-simd-threaded', jspi='ort-wasm-simd-threaded.jspi', webgpu='ort-wasm-simd-threaded.asyncify')
 
 left_out = """<!DOCTYPE html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">
@@ -18,7 +20,7 @@ left_out = """<!DOCTYPE html>
 def missing():
     "What the page cannot be made without and is not installed here; empty: nothing"
     return ', '.join([*(['npm (Debian: apt-get install npm)'] if not shutil.which('npm') else []),
-                      *(["onnx (pip install 'colorize_fastai[onnx]')"] if not find_spec('onnx') else [])])
+                      *([f"{o} (pip install 'colorize_fastai[onnx]')" for o in ('onnx', 'onnxruntime') if not find_spec(o)])])
 
 def vendor(out):
     "ONNX Runtime from npm into the folder `out`, its WebAssembly packed by gzip: the page unpacks it"
@@ -29,9 +31,18 @@ def vendor(out):
         if (got := hashlib.sha512(packs[0].read_bytes()).hexdigest()) != ort_sha512: raise ValueError(f'{ort} is not the known one: SHA-512 {got}')
         out.mkdir(parents=True)
         with tarfile.open(packs[0]) as t:
-            js = t.extractfile(f'package/dist/{code}').read().decode()
-            (out/code).write_text(js.split('//# sourceMappingURL')[0], encoding='utf-8')
-            (out/'ort.wasm.gz').write_bytes(gzip.compress(t.extractfile(f'package/dist/{wasm}').read(), 9, mtime=0))
+            for kind,wasm in builds.items():
+                js = t.extractfile(f'package/dist/ort.{kind}.bundle.min.mjs').read().decode()
+                (out/f'{kind}.mjs').write_text(js.split('//# sourceMappingURL')[0], encoding='utf-8')
+                (out/f'{kind}.gz').write_bytes(gzip.compress(t.extractfile(f'package/dist/{wasm}.wasm').read(), 9, mtime=0))
+
+def probe(model, vividness):
+    "Some of what the net says to the `pattern` of arithmetic.js: a graphics card that says something else is not used"
+    import onnxruntime
+    i = np.arange(1024)
+    L = (i*i % 97/48.5 - 1).astype(np.float32).reshape(1, 1, 32, 32)
+    ab, = onnxruntime.InferenceSession(model, providers=['CPUExecutionProvider']).run(None, dict(L=L, vividness=np.array(vividness, np.float32)))
+    return [round(float(o), 5) for o in ab.flat[::64]]
 
 def make(out, weights=None, alone=False):
     "Write the page, ONNX Runtime and the model into the folder `out`, in place of what is there; `alone`: without a way back to the site"
@@ -48,9 +59,10 @@ def make(out, weights=None, alone=False):
         model = to_onnx(weights, new/'colorizer.onnx')
         facts = {o.key: o.value for o in onnx.load(model).metadata_props}
         numbers = {k: float(facts[k]) for k in ('vividness', 'spread_at_1', 'most_spread', 'temperature_at_1')}
-        size = model.stat().st_size + (new/'ort'/'ort.wasm.gz').stat().st_size
+        size = {k: (new/'ort'/f'{k}.gz').stat().st_size for k in builds} | dict(model=model.stat().st_size)
         facts = {k: facts[k] for k in ('name', 'sha256')} | dict(size=int(facts['size']), **numbers, bytes=size, runtime=ort)
-        (new/'model.json').write_text(json.dumps(facts, indent=1) + '\n', encoding='utf-8')
+        facts['probe'] = probe(model, numbers['vividness'])
+        (new/'model.json').write_text(json.dumps(facts) + '\n', encoding='utf-8')
         if out.exists(): shutil.rmtree(out)
         shutil.copytree(new, out)
     return out

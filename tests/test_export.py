@@ -244,6 +244,15 @@ def test_what_the_page_lacks_is_said(monkeypatch, tmp_path, capsys):
     assert 'npm' in capsys.readouterr().err and 'without the colorizer' in (tmp_path/'colorizer'/'index.html').read_text()
     assert not (tmp_path/'colorizer'/'model.json').exists()
 
+@needs_onnx
+@needs_node
+def test_the_page_knows_the_answer_to_its_pattern(models, folder):
+    L = np.frombuffer(node(folder, 'const out = A.pattern().data'), np.float32).reshape(1, 1, 32, 32)
+    said = runpy.run_path(str(root/'.ci'/'colorizer.py'))['probe'](models['daylight', True], .5)
+    ab = Colorizer(device='cpu').predict_ab(torch.tensor(L), .5).numpy().ravel()
+    assert len(said) == 32 and np.abs(np.array(said) - ab[::64]).max() < 1e-4
+    assert np.abs(L).max() <= 1 and np.abs(said).max() > .02 # a card that says nothing would be found out
+
 def test_the_page_asks_nobody_else():
     names = r'http-equiv|http://(ns\.adobe\.com|www\.w3\.org|iptc\.org|cv\.iptc\.org)/' # in XMP, names are written as addresses
     for f in page.glob('*.[hcj]*'): assert 'http' not in re.sub(names, '', f.read_text(encoding='utf-8')), f.name

@@ -205,6 +205,9 @@ export async function seenInWindows(L, net) {
   return {data: out, width, height}
 }
 
+/** A pattern whose colors are known: by it the page finds out whether a graphics card computes rightly. */
+export const pattern = () => ({data: Float32Array.from({length: 1024}, (_, i) => i*i % 97/48.5 - 1), width: 32, height: 32})
+
 // The dial
 
 /** Colors moved away from their mean by `vividness`: towards a deviation of `spread` in units of a*b*, at most `most`-fold (`spread_out`). */

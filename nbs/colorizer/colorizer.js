@@ -16,6 +16,7 @@ function started() {
   const w = new Worker(new URL('worker.js', import.meta.url), {type: 'module'})
   w.onmessage = ({data}) => {
     if ('progress' in data) { $('progress').value = data.progress; return }
+    if ('computes' in data) { $('weight').textContent = `The model is loaded. Your device computes with its ${data.computes}.`; return }
     const {done, failed} = asked.get(data.ticket)
     asked.delete(data.ticket)
     if (data.error) failed(new Error(data.error)); else done(data)
@@ -202,5 +203,5 @@ addEventListener('drop', e => { e.preventDefault(); over = 0; $('drop').classLis
 addEventListener('paste', e => add([...e.clipboardData.files]))
 
 shown()
-fetch('model.json').then(o => o.json()).then(o => { $('weight').querySelector('span').textContent = ` (${Math.round(o.bytes/1e6)} MB)` })
-  .catch(() => say('The model is missing on this server.'))
+ask('weigh').then(({bytes}) => { $('weight').querySelector('span').textContent = ` (${Math.round(bytes/1e6)} MB)` })
+  .catch(e => say(e.message))

@@ -1,37 +1,102 @@
-// The work, away from the page: decoding, the net, painting, encoding. Messages in: {do, key, ...}; out: {key, ...} or {key, error}.
-import * as ort from './ort/ort.wasm.bundle.min.mjs'
-import { cropped, findFrame, lightness, recolor, seenInWindows, seenPixels, spreadOut } from './arithmetic.js'
+// The work, away from the page: decoding, the net, painting, encoding. Messages in: {do, ticket, ...}; out: {ticket, ...} or {ticket, error}.
+import { cropped, findFrame, lightness, pattern, recolor, seenInWindows, seenPixels, spreadOut } from './arithmetic.js'
 import { exifOf, withNotes } from './metadata.js'
 
 const PREVIEW = 1280 // pixels of the long side of what the page shows
 const photos = new Map() // key -> {file, exif, width, height, frame, L, preview, maps}
-let facts, loading
+let facts, loading, got, total // bytes
+let build // of ONNX Runtime: 'wasm' computes on the processor, 'jspi' and 'webgpu' on a graphics card
+let model, run // the file, for as long as another build may need it; the net, in the build that is open
 
 class Told extends Error {} // an error whose words are for people
 
-/** The bytes at `url`, unpacked if they are packed; `tell` hears how many have come. */
-async function fetched(url, tell) {
+/** The bytes at `url`, unpacked if they are packed; the page hears how many have come. */
+async function fetched(url) {
   const answer = await fetch(url)
   if (!answer.ok) throw new Told(`The file ${url} could not be loaded (the server answered ${answer.status}).`)
   const reader = answer.body.getReader(), parts = []
-  for (let o; !(o = await reader.read()).done;) { parts.push(o.value); tell(o.value.length) }
+  for (let o; !(o = await reader.read()).done;) {
+    parts.push(o.value)
+    postMessage({progress: Math.min(1, (got += o.value.length)/total)})
+  }
   const blob = new Blob(parts), head = new Uint8Array(await blob.slice(0, 2).arrayBuffer())
   const packed = head[0] === 0x1f && head[1] === 0x8b // unless the browser has unpacked it on the way
   return new Response(packed ? blob.stream().pipeThrough(new DecompressionStream('gzip')) : blob).arrayBuffer()
 }
 
+/** Is there a graphics card to compute with? One that the processor only plays would be slower than the processor. */
+async function hasCard() {
+  try {
+    const card = await navigator.gpu?.requestAdapter()
+    if (!card || card.info.isFallbackAdapter) return false
+    const device = await card.requestDevice()
+    device.destroy()
+    return true
+  } catch { return false }
+}
+
+/** Find out which build to load. */
+async function plan() {
+  if (!facts) {
+    const answer = await fetch('model.json')
+    if (!answer.ok) throw new Told('The model is missing on this server.')
+    facts = await answer.json()
+  }
+  build ??= !await hasCard() ? 'wasm' : 'Suspending' in WebAssembly ? 'jspi' : 'webgpu' // jspi is smaller, but not every browser can run it
+}
+
 async function load() {
-  facts = await (await fetch('model.json')).json()
-  let got = 0
-  const tell = n => postMessage({progress: Math.min(1, (got += n)/facts.bytes)})
-  const [wasm, model] = await Promise.all([fetched('ort/ort.wasm.gz', tell), fetched('colorizer.onnx', tell)])
+  await plan()
+  got = 0; total = facts.bytes.model
+  model = fetched('colorizer.onnx')
+  await open()
+}
+
+/** Open the net on the graphics card; on the processor where there is none, and where it fails. */
+async function open() {
+  if (build !== 'wasm') {
+    try { run = await opened(); await probe() }
+    catch { build = 'wasm' }
+  }
+  if (build === 'wasm') { run = await opened(); model = undefined }
+  postMessage({computes: build === 'wasm' ? 'processor' : 'graphics card'})
+}
+
+/** A function that runs the net, in the build of ONNX Runtime that was chosen. */
+async function opened() {
+  total += facts.bytes[build]
+  const [ort, wasm, file] = await Promise.all([import(`./ort/${build}.mjs`), fetched(`ort/${build}.gz`), model])
   ort.env.wasm.wasmBinary = wasm
   ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1
-  return ort.InferenceSession.create(new Uint8Array(model), {executionProviders: ['wasm']})
+  const options = {executionProviders: [build === 'wasm' ? 'wasm' : 'webgpu'], logSeverityLevel: 3} // errors only
+  const session = await ort.InferenceSession.create(new Uint8Array(file), options)
+  return async ({data, width, height}, vividness) => {
+    const {ab} = await session.run({L: new ort.Tensor('float32', data, [1, 1, height, width]), vividness: new ort.Tensor('float32', [vividness], [])})
+    return {data: ab.data, width, height}
+  }
+}
+
+/** Fail if the graphics card computes something else than it should, as some do. */
+async function probe() {
+  const {data} = await run(pattern(), facts.vividness)
+  if (!facts.probe.every((v, i) => Math.abs(v - data[64*i]) < .001)) throw new Error('The graphics card computes something else.')
 }
 
 /** The net, loaded once; a failed try is not kept. */
-const session = () => loading ??= load().catch(e => { loading = undefined; throw e })
+const ready = () => loading ??= load().catch(forget)
+const forget = e => { loading = build = undefined; throw e }
+
+/** Ask the net for the map of color of L. */
+async function net(L, vividness) {
+  await ready()
+  try { return await run(L, vividness) }
+  catch (e) {
+    if (build === 'wasm') throw e
+    build = 'wasm'
+    await (loading = open().catch(forget))
+    return run(L, vividness)
+  }
+}
 
 async function decoded(file) {
   try { return await createImageBitmap(file, {imageOrientation: 'from-image', premultiplyAlpha: 'none'}) }
@@ -65,15 +130,11 @@ function pixelsOf(bitmap, side = Infinity) {
 
 /** The map of color of a photo. */
 async function map(photo, vividness) {
-  const net = await session(), plain = facts.temperature_at_1 === 1 // then the dial comes after the net, which runs once
+  const plain = facts.temperature_at_1 === 1 // then the dial comes after the net, which runs once
   const at = plain ? 0 : vividness
   if (!photo.maps.has(at)) {
-    const run = async ({data, width, height}) => {
-      const {ab} = await net.run({L: new ort.Tensor('float32', data, [1, 1, height, width]), vividness: new ort.Tensor('float32', [at], [])})
-      return {data: ab.data, width, height}
-    }
     if (photo.maps.size > 8) photo.maps.delete(photo.maps.keys().next().value)
-    photo.maps.set(at, await seenInWindows(photo.L, run))
+    photo.maps.set(at, await seenInWindows(photo.L, L => net(L, at)))
   }
   return plain ? spreadOut(photo.maps.get(at), vividness, facts.spread_at_1, facts.most_spread) : photo.maps.get(at)
 }
@@ -84,9 +145,10 @@ async function painted(pixels, photo, {vividness, saturation}) {
 }
 
 const tasks = {
-  async load() { await session(); return {facts} },
+  async weigh() { await plan(); return {bytes: facts.bytes.model + facts.bytes[build]} },
+  async load() { await ready(); return {facts} },
   async add({key, file}) {
-    await session()
+    await ready()
     const bitmap = await decoded(file), {width, height} = bitmap, preview = pixelsOf(bitmap, PREVIEW)
     const pixels = pixelsOf(bitmap), frame = findFrame(pixels), L = lightness(seenPixels(frame ? cropped(pixels, frame) : pixels, facts.size))
     bitmap.close()
