@@ -1,8 +1,8 @@
 """The colorizer in the browser as a folder that any web server can host: `python .ci/colorizer.py OUT` (needs npm and the extra `onnx`)"""
 import argparse, gzip, hashlib, json, re, shutil, subprocess, sys, tarfile, tempfile
-import numpy as np
 from importlib.util import find_spec
 from pathlib import Path
+import numpy as np
 
 root = Path(__file__).resolve().parent.parent
 ort = 'onnxruntime-web@1.30.0'
