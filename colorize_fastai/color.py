@@ -204,7 +204,7 @@ def _steps(device):
 
 # %% ../nbs/00_color.ipynb #000000281
 _top = 2**16 - 1
-_Y_of_rgb, _rgb_of_xyz = torch.tensor(_rgb2xyz[1]), torch.tensor(_xyz2rgb)*_top
+_rgb_of_xyz = torch.tensor(_xyz2rgb)*_top
 
 @cache
 def _greys(device):
@@ -212,14 +212,19 @@ def _greys(device):
     Y = _linear_table(torch.device('cpu')).double()*sum(_rgb2xyz[1])
     return Y.float().to(device), _bent(Y, _d**3, lambda x: x**(1/3), 1/(3*_d**2)).float().to(device)
 
+@cache
+def _parts_of_Y(device):
+    "What a byte of red, green and blue adds to Y, [3,256]"
+    return _linear_table(device)*torch.tensor(_rgb2xyz[1], device=device)[:,None]
+
 def _luminance(rgb, Y, out=None):
     "f(Y) of `rgb`, uint8 [3,n] or, if it is grey, [1,n]; Y itself is written into `Y` [n]"
     if len(rgb) == 1:
         i, (table, f) = rgb[0].int(), _greys(rgb.device)
         torch.index_select(table, 0, i, out=Y)
         return torch.index_select(f, 0, i, out=out)
-    lin = _linear_table(rgb.device).index_select(0, rgb.reshape(-1).int()).view(3, -1)
-    torch.mm(_Y_of_rgb.to(lin.device)[None], lin, out=Y[None])
+    r,g,b = (t.index_select(0, o.int()) for t,o in zip(_parts_of_Y(rgb.device), rgb))
+    torch.add(r, g, out=Y).add_(b)
     f = Y.clamp(min=_d**3)
     f = _cube_root_(f) if f.device.type == 'cpu' else f**(1/3)
     return f.add_(Y.clamp(max=_d**3).sub_(_d**3), alpha=1/(3*_d**2))
@@ -236,14 +241,12 @@ def _other_lights(f, d, lin, tmp):
 # %% ../nbs/00_color.ipynb #1600c002
 def _outside(out, eps=1e-4, block=256):
     "Which of the colors [3,n], in 0…65535, sRGB cannot show: blocks are looked at first, since most have none"
+    beyond = lambda x, dim: (x.amax(dim) > _top*(1 + eps)) | (x.amin(dim) < -_top*eps)
     n, k = out.shape[1], out.shape[1]//block
     blocks = out[:, :k*block].unflatten(1, (k, block))
-    far = (blocks.amax((0, 2)) > _top*(1 + eps)) | (blocks.amin((0, 2)) < -_top*eps)
-    inside = torch.arange(block, device=out.device)
-    at = torch.cat([(far.nonzero()*block + inside).view(-1), torch.arange(k*block, n, device=out.device)])
-    x = out.index_select(1, at)
-    return at[((x > _top*(1 + eps)) | (x < -_top*eps)).any(0)]
-
+    far = beyond(blocks, (0, 2)).nonzero()[:,0]
+    at = (far[:,None]*block + torch.arange(block, device=out.device))[beyond(blocks.index_select(1, far), 0)]
+    return torch.cat([at, beyond(out[:, k*block:], 0).nonzero()[:,0] + k*block])
 
 # %% ../nbs/00_color.ipynb #1600c004
 def _to_bytes(lin):
