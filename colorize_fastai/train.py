@@ -150,8 +150,8 @@ def train_adversarial(
     if epochs < 1: raise ValueError(f'epochs must be 1 or more, got {epochs}')
     if not isinstance(generator, nn.Module): generator = load_generator(generator)
     run, epochs = as_run(out), passes(budget, len(dls.train)) or epochs
-    critic = PatchDiscriminator(patch, *dls.train.channels, conditional, norm, n_features)
-    trainer = AdversarialTrainer(generator, critic, dls, cbs=[*L(cbs), *_usual(dls, run, epochs, ema, every, track, budget)], **kwargs)
+    D = PatchDiscriminator(patch, *dls.train.channels, conditional, norm, n_features)
+    trainer = AdversarialTrainer(generator, D, dls, cbs=[*L(cbs), *_usual(dls, run, epochs, ema, every, track, budget)], **kwargs)
     with run.held():
         keep_pretrained(run.out, resume)
         run.keep_split(dls)
