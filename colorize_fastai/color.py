@@ -6,12 +6,13 @@ Docs: https://colorize-fastai.github.io/colorize_fastai/color.html.md"""
 
 # %% auto #0
 __all__ = ['L_SCALE', 'AB_SCALE', 'rgb2lab', 'lab2rgb', 'to_L_ab', 'join_L_ab', 'fit_gamut', 'from_L_ab', 'picture_of', 'recolor',
-           'colorfulness']
+           'grey_levels', 'ColorTable', 'colorfulness']
 
 # %% ../nbs/00_color.ipynb #00000003
-import sys
+import sys, threading
 import numpy as np, torch
 from functools import cache, partial
+from fastcore.basics import patch
 
 # %% ../nbs/00_color.ipynb #00000006
 L_SCALE,AB_SCALE = 50.,110. # L = L*/50 - 1 lies in [-1,1]; ab = a*b*/110 nearly does
@@ -287,6 +288,83 @@ def recolor(
     s = _chroma_scale(y, dx, dz)
     flat[:, far] = _to_bytes(torch.stack(_roots2lin(y, dx*s, dz*s))*_top)
     return res
+
+# %% ../nbs/00_color.ipynb #1b70000c
+STEP, LEVELS = .5, 512 # of a* and b*, and of grey, in a `ColorTable`
+SIDE = int(256/STEP) + 1 # its colors: from -128 to 128 each way
+
+# %% ../nbs/00_color.ipynb #1b700002
+@cache
+def _parts_of_pair(device):
+    "What red and green, as red + 256 green, and blue add to Y, in 1/65535, int32 [65536] and [256]"
+    r,g,b = (_parts_of_Y(device)*(_top/sum(_rgb2xyz[1]))).round().int()
+    return (g[:,None] + r).view(-1), b
+
+@cache
+def _levels(device):
+    "The level of luminance k/65535, int32 [65537]: one more, since the parts of white are rounded"
+    between = _linear((torch.arange(510, dtype=torch.float64) + .5)/510)
+    return torch.bucketize(torch.arange(2**16 + 1, dtype=torch.float64)/_top, between).int().to(device)
+
+def grey_levels(
+    px: torch.Tensor, # photo, uint8 [H,W,4]: red, green, blue and anything; or [H,W] if it is grey
+) -> torch.Tensor: # int32 [H,W], 0…510
+    "How light each pixel is: twice the grey that has the same luminance"
+    if px.ndim == 2: return px.int()*2
+    (rg, b), shape, px = _parts_of_pair(px.device), px.shape[:2], px.contiguous().view(torch.int32).view(-1)
+    Y = rg.index_select(0, px & 0xffff).add_(b.index_select(0, px >> 16 & 0xff))
+    return _levels(px.device).index_select(0, Y).view(shape)
+
+# %% ../nbs/00_color.ipynb #1b700006
+def _packed(rgb): return torch.tensordot(rgb.new_tensor([1., 2**8, 2**16]), rgb.round(), 1).int()
+
+def _in_colors(ab):
+    "All levels of grey in the colors `ab` [2,n]: red, green, blue and nothing as the bytes of int32 [512n]"
+    L = to_L_ab(torch.arange(256, dtype=torch.uint8, device=ab.device).expand(3, 1, -1))[0].expand(1, ab.shape[1], -1)
+    rgb = from_L_ab(L, ab[...,None].expand(-1, -1, 256))*255
+    between = rgb.add(rgb.roll(-1, -1)).div_(2).add_(1e-3) # as good as exact, but for the darkest; halves go up, in all three
+    return torch.stack([_packed(rgb), _packed(between)], -1).view(-1)
+
+# %% ../nbs/00_color.ipynb #1b700004
+class ColorTable:
+    "What each level of grey becomes in each color; a color is worked out when it first comes up. Threads may share a table"
+    def __init__(self,
+        room: int = 2**15, # colors that it holds, 2 KB each; it begins anew when there are more
+    ):
+        self.room, self.lock = room, threading.Lock()
+        self._begin(room)
+
+    def _begin(self, room):
+        self.n, self.kept = 0, (torch.full([SIDE**2], -1, dtype=torch.int32), torch.empty(room*LEVELS, dtype=torch.int32))
+
+# %% ../nbs/00_color.ipynb #1b700009
+@patch
+def _with(self:ColorTable, key):
+    "`kept`, with the colors `key` in it"
+    with self.lock:
+        some = torch.bincount(key, minlength=SIDE**2) > 0
+        if self.n + (some & (self.kept[0] < 0)).sum() > self.room: self._begin(max(self.room, int(some.sum())))
+        (at, rgbx), n = self.kept, self.n
+        new = (some & (at < 0)).nonzero()[:,0]
+        self.n += len(new)
+        rgbx[n*LEVELS:self.n*LEVELS] = _in_colors((torch.stack([new//SIDE, new % SIDE]) - SIDE//2)*(STEP/AB_SCALE))
+        at[new] = torch.arange(n, self.n, dtype=torch.int32)*LEVELS # last, since other threads may be reading
+        return self.kept
+
+# %% ../nbs/00_color.ipynb #1b70000b
+@patch
+def __call__(self:ColorTable,
+    levels: torch.Tensor, # of `grey_levels`, int32 [H,W]
+    ab: torch.Tensor, # a*b*/110, under 128 either way, [2,H,W]
+) -> torch.Tensor: # uint8 [H,W,4]: red, green, blue and nothing
+    "The picture that they make"
+    a, b = torch.add(torch.tensor(SIDE/2), ab, alpha=AB_SCALE/STEP).floor_()
+    key = torch.add(b, a, alpha=SIDE).int().view(-1)
+    at, rgbx = self.kept
+    if (i := at.index_select(0, key)).amin() < 0:
+        at, rgbx = self._with(key)
+        i = at.index_select(0, key)
+    return rgbx.index_select(0, i.add_(levels.view(-1))).view(torch.uint8).view(*levels.shape, 4)
 
 # %% ../nbs/00_color.ipynb #0000002d
 def safe_root(x):

@@ -11,6 +11,7 @@ __all__ = ['MAX_ASPECT', 'VIVID', 'MOST_SPREAD', 'seen_size', 'seen_L', 'add_col
 # %% ../nbs/09_inference.ipynb #00000003
 import base64, io, math, os
 from dataclasses import replace
+from functools import cache
 from html import escape
 from itertools import islice
 from numbers import Integral, Real
@@ -19,7 +20,7 @@ import numpy as np, torch
 from fastcore.basics import patch
 from PIL import Image
 from torch import nn
-from .color import AB_SCALE, from_L_ab, recolor, to_L_ab
+from .color import AB_SCALE, ColorTable, from_L_ab, grey_levels, recolor, to_L_ab
 from .deep import to_bytes
 from .generator import PaletteUnet
 from .machine import compute_device, keep_modes
@@ -118,10 +119,23 @@ def _deep_pixels(px, ab, plain=False):
     if plain: rgb = rgb[1].expand_as(rgb)
     return rgb.permute(1,2,0).cpu().numpy().astype(np.uint16)
 
-def _picture(rgb, ab, plain=False):
+def _picture(rgb, ab, plain=False, table=None):
     "A picture of another with color; `plain` as above"
+    if table:
+        px = np.array(rgb if rgb.mode == 'L' else rgb.convert('RGBX'))
+        return Image.frombytes('RGB', rgb.size, table(grey_levels(torch.from_numpy(px)), ab).numpy(), 'raw', 'RGBX')
     px = recolor(_tensor(rgb).to(ab.device), ab).cpu().numpy()
     return Image.merge('RGB', [Image.fromarray(px[1 if plain else i]) for i in range(3)])
+
+# %% ../nbs/09_inference.ipynb #1b700011
+MANY = 2**22 # pixels, from which on a `ColorTable` saves more time than it takes to fill
+
+_one_table = cache(ColorTable) # for all photos
+if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=_one_table.cache_clear) # a thread may have been filling it
+
+def _table_for(ab, n):
+    "The table of colors, if it makes sense for `n` pixels in the colors of the map `ab`"
+    return _one_table() if n >= MANY and ab.device.type == 'cpu' and ab.abs().max()*AB_SCALE < 128 else None
 
 # %% ../nbs/09_inference.ipynb #19e00013
 @torch.no_grad()
@@ -135,12 +149,12 @@ def add_color(
     deep = isinstance(rgb, np.ndarray)
     h, w = rgb.shape[:2] if deep else rgb.size[::-1]
     res = np.empty((h, w, 3), np.uint16) if deep else into or Image.new('RGB', (w, h))
-    plain = not ab.any()
+    plain, table = not ab.any(), None if deep else _table_for(ab, h*w)
     ab, n = _rows(ab.float().mT, _span(0, w, ab), w).mT.contiguous(), max(1, strip//w)
     for y in range(0, h, n):
         color = _rows(ab, _span(y, min(y + n, h), ab), h)
         if deep: res[y:y+n] = _deep_pixels(rgb[y:y+n,:,:3] if rgb.ndim == 3 else rgb[y:y+n], color, plain)
-        else: res.paste(_picture(rgb.crop((0, y, w, min(y + n, h))), color, plain), (0, y))
+        else: res.paste(_picture(rgb.crop((0, y, w, min(y + n, h))), color, plain, table), (0, y))
     return res
 
 # %% ../nbs/09_inference.ipynb #19e00004

@@ -1,10 +1,13 @@
 """sRGB, CIELAB and the gamut, against scikit-image on dense grids of colors."""
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
 from skimage import color as sk
 from colorize_fastai import color as room
-from colorize_fastai.color import AB_SCALE, L_SCALE, fit_gamut, from_L_ab, join_L_ab, lab2rgb, recolor, rgb2lab, to_L_ab
+from colorize_fastai.color import (AB_SCALE, L_SCALE, STEP, ColorTable, fit_gamut, from_L_ab, grey_levels, join_L_ab, lab2rgb, recolor, rgb2lab,
+    to_L_ab)
 
 GRID = 128 # 128³ = 2,097,152 colors
 devices = ['cpu', pytest.param('cuda', marks=pytest.mark.cuda)]
@@ -101,6 +104,48 @@ def test_bytes_of_any_color(device, grey):
     d = (recolor(rgb.to(device), ab.to(device)).cpu() - want).abs()
     assert d.max() <= 5 and (d > 1).float().mean() < 1e-4 and (d > 0).float().mean() < .01
     if grey: assert torch.equal(recolor(rgb, ab*0), rgb.expand(3, -1, -1))
+
+@pytest.fixture(scope='module')
+def colored():
+    "Photos, one of them grey, uint8 [H,W,4] and [H,W], and colors from faint to far outside of sRGB, [2,H,W], none of them at a rounding's edge"
+    g = torch.Generator().manual_seed(0)
+    ab = (torch.rand(2, 256, 300, generator=g)*2 - 1)*torch.linspace(0, 120, 300)
+    ab = (ab/STEP).floor() + .2 + .6*torch.rand(2, 256, 300, generator=g) - .5
+    return torch.randint(0, 256, (256, 300, 4), generator=g, dtype=torch.uint8), torch.arange(256, dtype=torch.uint8)[:,None].expand(-1, 300), ab*(STEP/AB_SCALE)
+
+def skimage_L(rgb): return sk.rgb2lab(rgb.numpy()/255)[...,0]
+
+def test_looked_up_colors_are_scikit_images(colored):
+    _, grey, ab = colored
+    got = ColorTable()(grey_levels(grey), ab)[...,:3]
+    ab = (ab*(AB_SCALE/STEP)).round()*STEP
+    lab = torch.cat([torch.from_numpy(sk.rgb2lab(grey[...,None].expand(-1, -1, 3).numpy()))[...,:1], ab.movedim(0, -1)], -1)
+    with warnings.catch_warnings(action='ignore'): want = torch.from_numpy(sk.lab2rgb(lab.numpy())) # it says that it clips
+    inside = (want > 0).all(-1) & (want < 1).all(-1) # what is outside scikit-image clips
+    assert .1 < inside.double().mean() < .9
+    d = (got[inside] - want[inside]*255).abs()
+    assert d.max() <= .51
+    assert abs(skimage_L(got) - skimage_L(grey[...,None].expand(-1, -1, 3))).max() < .3
+
+def test_looked_up_colors_have_the_photos_lightness(colored):
+    rgb, _, ab = colored
+    got, want = ColorTable()(grey_levels(rgb), ab)[...,:3], recolor(rgb[...,:3].movedim(-1, 0), ab).movedim(0, -1)
+    assert abs(skimage_L(got) - skimage_L(rgb[...,:3])).max() < .5
+    faint = ab.norm(dim=0)*AB_SCALE < 30
+    assert ((got.int() - want.int()).abs()[faint] <= 1).double().mean() > .99
+
+def test_levels_of_all_greys_and_many_colors(bytes_and_lab):
+    rgb = bytes_and_lab[0]
+    L = torch.from_numpy(sk.rgb2lab((grey_levels(torch.cat([rgb, rgb[:1]]).movedim(0, -1))/510)[...,None].expand(-1, -1, 3).double().numpy()))[...,0]
+    assert (L - bytes_and_lab[1][0]).abs().max() < .15
+
+@pytest.mark.parametrize('room', [1, 500, 2**15])
+def test_threads_share_a_table(colored, room):
+    rgb, grey, ab = colored
+    work = [(grey_levels(o[i:i+64]), ab[:,i:i+64]*k) for o in (rgb, grey) for i in range(0, 256, 64) for k in (.1, .02)]
+    want, table = [ColorTable()(*o) for o in work], ColorTable(room)
+    with ThreadPoolExecutor(8) as ex: got = list(ex.map(lambda o: table(*o), work*3))
+    assert all(torch.equal(p, q) for p,q in zip(got, want*3, strict=True))
 
 def test_grey_is_neutral_and_white_is_100():
     lab = rgb2lab(torch.linspace(0, 1, 256).expand(3, 1, 256))

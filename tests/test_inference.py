@@ -8,6 +8,7 @@ from torch import nn
 from colorize_fastai.color import from_L_ab, to_L_ab
 from colorize_fastai.generator import pix2pix_generator, unet_generator
 from colorize_fastai.album import colorize_files, plan_files
+from colorize_fastai import inference
 from colorize_fastai.inference import Colorizer, add_color, seen_L, seen_size
 from colorize_fastai.photo import PhotoError, read_rgb, sample_photos
 from colorize_fastai.weights import load_generator, save_weights
@@ -55,6 +56,27 @@ def test_joined_as_in_the_color_room(name, ab):
     want = from_L_ab(L, F.interpolate(ab[None], size=L.shape[2:], mode='bilinear'))[0].mul(255).round().permute(1,2,0).numpy()
     d = np.abs(np.asarray(add_color(rgb, ab.clone().requires_grad_())) - want)
     assert d.max() <= 3 and (d > 1).mean() < 2e-5 and (d > 0).mean() < .01
+
+def test_large_photos(colorizer, photo, monkeypatch):
+    "Their colors are looked up: nearly the same, in grey and in color, whatever the strips; without color grey to the bit"
+    ab = colorizer.predict_ab(seen_L(photo, 64)[None])[0]
+    photos = photo, photo.convert('L')
+    want = [np.asarray(add_color(o, ab)).astype(int) for o in photos]
+    monkeypatch.setattr(inference, 'MANY', 1)
+    table = inference._one_table()
+    n = table.n
+    for o,w in zip(photos, want, strict=True):
+        got = [np.asarray(add_color(o, ab, strip)) for strip in (1000, 10**9)]
+        assert table.n > n and np.array_equal(*got)
+        d = np.abs(got[0] - w)
+        assert 0 < d.max() <= 3 and (d > 1).mean() < .01
+        assert np.abs(rgb2lab(got[0])[...,0] - rgb2lab(np.asarray(o.convert('RGB')))[...,0]).max() < .5
+        grey = np.asarray(add_color(o, ab*0))
+        assert (grey == grey[...,:1]).all()
+    assert np.array_equal(np.asarray(add_color(photos[1], ab*0))[...,0], np.asarray(photos[1]))
+    far = ab*200 # beyond the table
+    n = table.n
+    assert np.abs(rgb2lab(np.asarray(add_color(photo, far)))[...,0] - rgb2lab(np.asarray(photo))[...,0]).max() < .5 and table.n == n
 
 def test_its_colors_are_ignored(colorizer, photo):
     "A photo and its grey version, at the same L*, become nearly the same: they differ by rounding"
