@@ -340,6 +340,8 @@ def step_memory(device='cpu', size=256, bs=8):
 # %% ../nbs/29_bench.ipynb #00000038
 _colorize = 'import sys; from colorize_fastai.cli import colorize; sys.exit(colorize())' # what the installed command does
 
+def _arguments(src, dst, device): return src, '-o', dst, '--overwrite', '--in-color', 'recolor', '--device', device
+
 @contextmanager
 def _studio(n, width, height, weights=True):
     "A folder with photos `in`, and with the weights of the tutorial's net"
@@ -354,7 +356,7 @@ def _studio(n, width, height, weights=True):
 def cold_start(device='cpu', width=1152, height=868, n=5, warm=1):
     with _studio(1, width, height) as d:
         src = d/'in'/'0000.jpg'
-        t = interleave(n, warm=warm, ours=lambda: _call('-c', _colorize, src, '-o', d/'out', '--overwrite', '--device', device),
+        t = interleave(n, warm=warm, ours=lambda: _call('-c', _colorize, *_arguments(src, d/'out', device)),
                        tutorial=lambda: _child('tutorial', d/'tutorial.pt', src, d/'out.jpg', device))
     return [_line(f'6 a {width*height/1e6:.2g}-megapixel JPEG from the shell, cold', t['ours'], t['tutorial'], 's')]
 
@@ -394,7 +396,7 @@ def large_photos(device='cpu', width=4000, height=3000, photos=4, n=3): return _
 def photo_memory(device='cpu', width=6000, height=4000):
     with _studio(1, width, height) as d:
         src = d/'in'/'0000.jpg'
-        ours = _child('colorize', src, '-o', d/'out', '--device', device)
+        ours = _child('colorize', *_arguments(src, d/'out', device))
         theirs = _child('tutorial', d/'tutorial.pt', src, d/'out.jpg', device)
     return [_line(f'9 peak memory of a {width*height/1e6:.2g}-megapixel photo', ours, theirs, 'MB')]
 

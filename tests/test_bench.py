@@ -94,6 +94,12 @@ def test_row(name):
         for k in ('ours', 'baseline', 'ratio'): assert math.isfinite(o[k]) and o[k] > 0, (name, o)
         assert o['ratio'] == pytest.approx(o['ours']/o['baseline'])
 
+def test_the_command_of_rows_6_and_9():
+    "It colors the bench's photo, which is in color"
+    with bench._studio(1, 80, 60, weights=False) as d:
+        said = bench._call('-c', bench._colorize, *bench._arguments(d/'in'/'0000.jpg', d/'out', 'cpu'))
+        assert said.startswith('1 colorized') and (d/'out'/'0000.jpg').is_file()
+
 def test_quick_arguments_fit():
     for name, o in bench.rows.items():
         sizes = inspect.signature(o.run).parameters
