@@ -15,7 +15,7 @@ from torch import nn, Tensor
 from .color import AB_SCALE
 from .files import write_whole
 from .generator import PaletteUnet
-from .inference import MOST_SPREAD, VIVID, best_size, spread_out
+from .inference import MOST_SPREAD, best_size, spread_out, vivid_of
 from .weights import default_weights, load_generator, weights_info
 
 # %% ../nbs/36_export.ipynb #e36000006
@@ -109,7 +109,7 @@ def _traced(dial):
 # %% ../nbs/36_export.ipynb #e36000018
 def _facts(weights, info):
     "What the file says of itself, as text"
-    vivid = VIVID | info.get('vivid', {})
+    vivid = vivid_of(info)
     name = Path(str(weights or default_weights))
     facts = dict(name=name.stem if name.suffix == '.safetensors' else name.name, sha256=info['sha256'],
         size=best_size(weights), vividness=info.get('vividness', 0),
@@ -130,7 +130,7 @@ def to_onnx(
     info = weights_info(weights)
     if (n := (info['args']['n_in'], info['args']['n_out'])) != (1, 2): raise ValueError(
         f'to_onnx got a net with n_in, n_out = {n}, expected (1, 2): one that makes ab of L')
-    model = _traced(_Dial(load_generator(weights), VIVID | info.get('vivid', {})).eval())
+    model = _traced(_Dial(load_generator(weights), vivid_of(info)).eval())
     if half: model = _halved(model)
     onnx.helper.set_model_props(model, _facts(weights, info))
     model.doc_string = 'Colors for black-and-white photographs: L (L*/50 - 1) and vividness (0 faithful ... 1 vivid) to ab (a*b*/110)'

@@ -238,6 +238,13 @@ def spread_out(
     s = away.square().sum(1, keepdim=True).mean((2, 3), keepdim=True).sqrt()*AB_SCALE
     return ab + away*((spread/s.clamp(min=.1)).clamp(1, MOST_SPREAD)**vividness - 1)
 
+# %% ../nbs/09_inference.ipynb #1b700014
+def vivid_of(
+    info: dict, # of `weights_info`
+) -> dict: # `temperature` and `spread`
+    "What full vividness means for these weights"
+    return VIVID | info.get('vivid', {})
+
 # %% ../nbs/09_inference.ipynb #17a00001
 def _colorizing(net, weights):
     "`net`, if it makes ab of L"
@@ -258,7 +265,7 @@ class Colorizer:
     ):
         self.size, info = _checked(best_size(weights) if size is None else size), weights_info(weights)
         self.vividness = _checked_vividness(info.get('vividness', 0) if vividness is None else vividness)
-        self.vivid, self.weights = VIVID | info.get('vivid', {}), info['sha256'][:16]
+        self.vivid, self.weights = vivid_of(info), info['sha256'][:16]
         self.net = _colorizing(load_generator(weights, compute_device(device)), weights).to(memory_format=torch.channels_last) # faster so
     @classmethod
     def from_net(cls,
