@@ -140,16 +140,22 @@ def test_versions(command):
     assert r.stdout.startswith('colorize ') and __version__ in r.stdout
 
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork here')
-def test_after_a_fork(photo, tiny_weights, tmp_path):
-    "A server that loads the weights and then forks: the child colors, too"
+@pytest.mark.parametrize('large', ['0', '1'])
+def test_after_a_fork(photo, tiny_weights, tmp_path, large):
+    "A server that loads the weights and then forks: the child colors, too, though a thread of the parent is at the table of large photos"
     code = '''import os, sys
-from colorize_fastai import Colorizer
+from colorize_fastai import Colorizer, inference
+if sys.argv[3] == '1': inference.MANY = 1
 c = Colorizer(sys.argv[1], 'cpu', 256)
 first = c(sys.argv[2])
+if sys.argv[3] == '1':
+    inference._one_table.cache_clear() # an empty one, that is being filled
+    inference._one_table().lock.acquire()
 pid = os.fork()
 if not pid: os._exit(0 if c(sys.argv[2]).tobytes() == first.tobytes() else 3)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))'''
-    r = subprocess.run([sys.executable, '-W', 'ignore', '-c', code, tiny_weights, photo], timeout=100, env={**os.environ, 'OMP_NUM_THREADS': '2'})
+    r = subprocess.run([sys.executable, '-W', 'ignore', '-c', code, tiny_weights, photo, large], timeout=100,
+        env={**os.environ, 'OMP_NUM_THREADS': '2'})
     assert r.returncode == 0
 
 def test_everything_in_a_folder_is_accounted_for(photo, small, tmp_path, capsys):
