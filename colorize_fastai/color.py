@@ -320,9 +320,9 @@ def _packed(rgb): return torch.tensordot(rgb.new_tensor([1., 2**8, 2**16]), rgb.
 
 def _in_colors(ab):
     "All levels of grey in the colors `ab` [2,n]: red, green, blue and nothing as the bytes of int32 [512n]"
-    L = to_L_ab(torch.arange(256, dtype=torch.uint8, device=ab.device).expand(3, 1, -1))[0].expand(1, ab.shape[1], -1)
+    L = to_L_ab(torch.arange(256, dtype=torch.uint8).expand(3, 1, -1))[0].expand(1, ab.shape[1], -1)
     rgb = from_L_ab(L, ab[...,None].expand(-1, -1, 256))*255
-    between = rgb.add(rgb.roll(-1, -1)).div_(2).add_(1e-3) # as good as exact, but for the darkest; halves go up, in all three
+    between = rgb.add(rgb.roll(-1, -1)).div_(2).add_(1e-3) # within a step but for 1% of strong colors; halves go up, in all three
     return torch.stack([_packed(rgb), _packed(between)], -1).view(-1)
 
 # %% ../nbs/00_color.ipynb #1b700004
