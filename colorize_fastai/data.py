@@ -368,6 +368,8 @@ def find_photos(
         root = Path(path or '.')
         return [root/f for f in source[col]], root, source.rename(columns={col: 'file'}) if 'is_valid' in source else None
     if isinstance(source, str) and source.startswith(('http://', 'https://')): source = untar_data(source)
+    if isinstance(source, (str, Path)) and Path(source).suffix == '.csv': raise ValueError(
+        f'got the table {source}, expected photos: give their folder, and the table as split={str(source)!r}')
     files = photo_files(source)
     root = path or (source if isinstance(source, (str, Path)) and Path(source).is_dir() else '.')
     return files, Path(root), None
