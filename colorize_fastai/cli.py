@@ -396,7 +396,7 @@ _settings = dict( # of a preset: (type, help)
     net=(str, 'unet or pix2pix'), encoder=(str, 'a timm model, such as resnet18 or tf_efficientnet_lite0'),
     decoder=(str, "light, or dynamic: fastai's DynamicUnet"),
     channels=(_numbers, 'of the light decoder, coarse to fine, such as 256,128,64: 4 end at half of the resolution, 3 at a quarter'),
-    head=(str, 'what the light decoder gives: ab, or probabilities of the colors of a palette'),
+    head=(str, 'what the light decoder gives: ab, probabilities of the colors of a palette, or two of these: safe and vivid'),
     precision=(str, 'fp32, bf16, fp16 or auto: the best that the device has'))
 
 # %% ../nbs/28_cli.ipynb #00000024

@@ -69,8 +69,8 @@ class _Dial(nn.Module):
         h, w = L.shape[-2:]
         x = _padded(L, self.multiple)
         if isinstance(self.net, PaletteUnet):
-            p = (self.net.small(x)/self.vivid['temperature']**vividness).softmax(1)
-            ab = self.net.enlarged(_median(p, self.net.palette), h, w)
+            small = self.net.colors(self.net.small(x), self.vivid['temperature']**vividness, vividness, _median)
+            ab = self.net.enlarged(small, h, w)
         else: ab = self.net(x)[..., :h, :w]
         return spread_out(ab, vividness, self.vivid['spread'])
 
@@ -114,7 +114,7 @@ def _facts(weights, info):
     facts = dict(name=name.stem if name.suffix == '.safetensors' else name.name, sha256=info['sha256'],
         size=best_size(weights), vividness=info.get('vividness', 0),
         spread_at_1=vivid['spread'], most_spread=MOST_SPREAD,
-        temperature_at_1=vivid['temperature'] if info['args'].get('head') == 'palette' else 1,
+        temperature_at_1=vivid['temperature'] if info['args'].get('head', 'ab') != 'ab' else 1,
         L='L*/50 - 1', ab='a*b*/110', ab_scale=AB_SCALE, made_by='colorize_fastai', terms=info.get('licence', ''))
     return {k: str(v) for k,v in facts.items()}
 

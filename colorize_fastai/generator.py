@@ -13,8 +13,10 @@ __all__ = ['encoders', 'decoders', 'heads', 'pad_to_multiple', 'BasicBlock', 'Re
 # %% ../nbs/03_generator.ipynb #00000003
 import importlib.resources, importlib.util, math
 from collections import OrderedDict
+from copy import deepcopy
 from typing import Callable
 import torch, torch.nn.functional as F
+from fastcore.basics import patch
 from torch import nn, Tensor
 from .color import AB_SCALE, lab2rgb
 
@@ -204,12 +206,13 @@ class LightUnet(nn.Module):
         self.decoder = nn.ModuleList(UpBlock(i, s, o) for i,s,o in zip([n, *channels], reversed(skips), channels))
         self.head = nn.Conv2d(channels[-1], n_out, 3, padding=1)
 
-    def small(self, x):
-        "The answer before it is enlarged"
-        *skips, x = self.encoder(pad_to_multiple(x))
-        for up, skip in zip(self.decoder, reversed(skips)): x = up(x, skip)
-        return self.head(x)
+    def trunk(self, x):
+        "What the last level is given: a map, and the encoder's that it joins"
+        (*skips, x), (*levels, _) = self.encoder(pad_to_multiple(x)), self.decoder
+        for up, skip in zip(levels, reversed(skips)): x = up(x, skip)
+        return x, skips[-len(self.decoder)]
 
+    def small(self, x): return self.head(self.decoder[-1](*self.trunk(x))) # the answer before it is enlarged
     def enlarged(self, y, h, w): return F.interpolate(y, scale_factor=self.scale, mode='bilinear')[..., :h, :w]
     def forward(self, x): return self.enlarged(self.small(x), *x.shape[-2:])
 
@@ -259,20 +262,43 @@ class PaletteUnet(LightUnet):
         encoder: nn.Module, # as in `LightUnet`
         channels: tuple, # as in `LightUnet`
         palette: Tensor, # [K,2]
+        vivid: bool = False, # have the last level twice, the second one for vivid colors?
     ):
         super().__init__(encoder, channels, len(palette))
         self.head = nn.Conv2d(channels[-1], len(palette), 1) # a third of a step in training would be 3×3
+        self.vivid = nn.ModuleList([deepcopy(self.decoder[-1]), deepcopy(self.head)]) if vivid else None
         self.register_buffer('palette', palette)
 
-    def forward(self,
-        x: Tensor, # L [B,n_in,H,W]
-        temperature: float = 1., # below 1: more vivid
-    ):
-        h, w = x.shape[-2:]
-        logits = self.small(x)
-        if self.as_logits: return logits[..., :math.ceil(h/self.scale), :math.ceil(w/self.scale)]
-        p = (logits.float()/temperature).softmax(1)
-        return self.enlarged((mean_color if self.training else median_color)(p, self.palette), h, w)
+
+# %% ../nbs/03_generator.ipynb #1b7d0002
+@patch
+def small(self:PaletteUnet, x):
+    "The logits before they are enlarged, [B,K,h,w]; with those of vivid colors, [B,2K,h,w]"
+    last = self.trunk(x)
+    logits = self.head(self.decoder[-1](*last))
+    if self.vivid is None: return logits
+    up, head = self.vivid
+    return torch.cat([logits, head(up(*(o.detach() for o in last)))], 1)
+
+@patch
+def colors(self:PaletteUnet, logits, temperature, vividness, decode):
+    "The small map of color of `small`'s logits"
+    safe, *vivid = (decode((o.float()/temperature).softmax(1), self.palette) for o in logits.split(len(self.palette), 1))
+    return safe + vividness*(vivid[0] - safe) if vivid else safe
+
+
+# %% ../nbs/03_generator.ipynb #1b7d0003
+@patch
+def forward(self:PaletteUnet,
+    x: Tensor, # L [B,n_in,H,W]
+    temperature: float = 1., # below 1: more vivid
+    vividness: float = 0., # 0 safe … 1 vivid, for a net that has both
+) -> Tensor: # ab [B,2,H,W], or logits
+    h, w = x.shape[-2:]
+    logits = self.small(x)
+    if self.as_logits: return logits[..., :math.ceil(h/self.scale), :math.ceil(w/self.scale)]
+    return self.enlarged(self.colors(logits, temperature, vividness, mean_color if self.training else median_color), h, w)
+
 
 # %% ../nbs/03_generator.ipynb #00000020
 def _fit_input(w, n):
@@ -324,7 +350,7 @@ class DynamicGenerator(nn.Module):
 def _light(name, pretrained, n_in, n_out, channels, head):
     encoder, kw = _encoder(name, pretrained, n_in), dict(channels=list(channels))
     if head == 'ab': return LightUnet(encoder, channels, n_out), kw
-    return PaletteUnet(encoder, channels, ring_palette()), {**kw, 'head': head}
+    return PaletteUnet(encoder, channels, ring_palette(), head == 'vivid'), {**kw, 'head': head}
 
 def _dynamic(name, pretrained, n_in, n_out):
     if name not in _torchvision_resnets: raise ValueError(
@@ -333,7 +359,7 @@ def _dynamic(name, pretrained, n_in, n_out):
     return DynamicGenerator(name, pretrained, n_in, n_out), {}
 
 # %% ../nbs/03_generator.ipynb #00000027
-decoders, heads = ('light', 'dynamic'), ('ab', 'palette')
+decoders, heads = ('light', 'dynamic'), ('ab', 'palette', 'vivid')
 
 def unet_generator(
     encoder: str | Callable = 'resnet18', # timm model name, or a torchvision constructor such as `resnet18`
@@ -342,7 +368,7 @@ def unet_generator(
     n_in: int = 1, # input channels: 1 for L
     n_out: int = 2, # output channels: 2 for ab
     channels: tuple = (128, 64, 48, 32), # light decoder: of its levels, coarse to fine; 4 end at 1/2 of the resolution, 3 at 1/4
-    head: str = 'ab', # light decoder: answers with 'ab', or with a distribution over a 'palette' (`PaletteUnet`)
+    head: str = 'ab', # light decoder: 'ab', a distribution over a 'palette', or two, one of them 'vivid' (`PaletteUnet`)
 ) -> nn.Module: # L [B,n_in,H,W] → ab [B,n_out,H,W], for any H and W from 1
     "A U-Net that colorizes: an ImageNet encoder and a decoder"
     name = getattr(encoder, '__name__', encoder)

@@ -243,7 +243,8 @@ def vivid_of(
     info: dict, # of `weights_info`
 ) -> dict: # `temperature` and `spread`
     "What full vividness means for these weights"
-    return VIVID | info.get('vivid', {})
+    bold = info['args'].get('head') == 'vivid' # without being sharpened
+    return VIVID | (dict(temperature=1.) if bold else {}) | info.get('vivid', {})
 
 # %% ../nbs/09_inference.ipynb #17a00001
 def _colorizing(net, weights):
@@ -275,7 +276,7 @@ class Colorizer:
     ) -> 'Colorizer':
         "A colorizer with a net that exists already"
         self = cls.__new__(cls)
-        self.net, self.size, self.vividness, self.vivid = net, _checked(size), _checked_vividness(vividness), VIVID
+        self.net, self.size, self.vividness, self.vivid = net, _checked(size), _checked_vividness(vividness), vivid_of(dict(args=getattr(net, 'recipe', ('', {}))[1]))
         self.weights = '' # nobody knows
         return self
     @classmethod
@@ -311,13 +312,13 @@ def _check_L(L):
 
 # %% ../nbs/09_inference.ipynb #0000001a1
 @patch
-def _net_ab(self:Colorizer, L, temperature=1.):
+def _net_ab(self:Colorizer, L, **dial):
     "What the net itself answers, checked"
     _check_L(L)
-    p, sharp = next(self.net.parameters(), L), dict(temperature=temperature) if isinstance(self.net, PaletteUnet) else {}
+    p, told = next(self.net.parameters(), L), dial if isinstance(self.net, PaletteUnet) else {}
     with keep_modes(self.net), torch.no_grad():
         self.net.eval()
-        ab = self.net(L.as_subclass(torch.Tensor).to(p.device, p.dtype), **sharp)
+        ab = self.net(L.as_subclass(torch.Tensor).to(p.device, p.dtype), **told)
     if ab.shape != (len(L), 2, *L.shape[2:]): raise ValueError(
         f'the net answered {list(L.shape)} with {list(ab.shape)}, expected [B,2,H,W] of the same size')
     if not ab.isfinite().all(): raise ValueError('the net answered with NaN or infinite values; its weights are broken: load others')
@@ -325,9 +326,9 @@ def _net_ab(self:Colorizer, L, temperature=1.):
 
 @patch
 def _dial(self:Colorizer, vividness):
-    "The `temperature` at a vividness, and what comes after the net"
+    "What a net with a palette is told at a vividness, and what comes after the net"
     v = self.vividness if vividness is None else _checked_vividness(vividness)
-    return self.vivid['temperature']**v, lambda ab: spread_out(ab, v, self.vivid['spread'])
+    return dict(temperature=self.vivid['temperature']**v, vividness=v), lambda ab: spread_out(ab, v, self.vivid['spread'])
 
 # %% ../nbs/09_inference.ipynb #e0900pred
 @patch
@@ -336,8 +337,8 @@ def predict_ab(self:Colorizer,
     vividness: float=None, # 0 faithful … 1 vivid; None: the colorizer's own
 ) -> torch.Tensor: # [B,2,H,W], a*b*/110
     "The color that the net gives a batch of lightness"
-    temperature, spread = self._dial(vividness)
-    return spread(self._net_ab(L, temperature))
+    dial, spread = self._dial(vividness)
+    return spread(self._net_ab(L, **dial))
 
 # %% ../nbs/09_inference.ipynb #19e00008
 def _framed(px, ab, box):
@@ -358,8 +359,8 @@ def _painted(photo, ab, box=None, in_place=False):
 @patch
 def _maps(self:Colorizer, Ls, vividness=None):
     "The small map of color of each lightness [1,h,w], seen in windows where it is long"
-    (temperature, spread), cuts = self._dial(vividness), [_cut(L) for L in Ls]
-    parts = iter(_in_groups(lambda L: self._net_ab(L, temperature), [o for parts,_ in cuts for o in parts]))
+    (dial, spread), cuts = self._dial(vividness), [_cut(L) for L in Ls]
+    parts = iter(_in_groups(lambda L: self._net_ab(L, **dial), [o for parts,_ in cuts for o in parts]))
     for L,(_,spans) in zip(Ls, cuts):
         turn = (lambda o: o.mT) if L.shape[1] > L.shape[2] else (lambda o: o)
         yield spread(turn(joined([turn(next(parts)) for _ in spans], spans))[None])[0]

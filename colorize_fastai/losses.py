@@ -15,7 +15,7 @@ from functools import cache
 import torch, torch.nn.functional as F
 from torch import Tensor, nn
 from .color import AB_SCALE, from_L_ab
-from .generator import unet_generator
+from .generator import mean_color, unet_generator
 
 
 # %% ../nbs/04_losses.ipynb #00000006
@@ -112,18 +112,20 @@ def near_colors(
     return torch.cdist(ab, palette).square_().mul_(-.5*(AB_SCALE/sigma)**2).softmax(1)
 
 class PaletteLoss(torch.nn.Module):
-    "Cross-entropy of a net's logits; L1, where it answers with ab"
+    "Cross-entropy of a net's logits, and what vivid ones err by; L1, where it answers with ab"
     def __init__(self,
         palette: torch.Tensor, # [K,2], ab/110: the net's
         sigma: float = 5., # as in `near_colors`
     ):
         super().__init__()
-        self.palette, self.sigma = palette.clone(), sigma
+        self.palette, self.sigma, self.vivid = palette.clone(), sigma, PixelLoss('l1 + 0.5*colorfulness')
     def forward(self, pred, ab):
         if pred.shape[1] == ab.shape[1]: return F.l1_loss(pred, ab)
-        ab = F.interpolate(ab, pred.shape[-2:], mode='area')
-        logits, ab = (o.movedim(1, -1).flatten(0, 2) for o in (pred, ab)) # [pixels,K], [pixels,2]
-        return F.cross_entropy(logits, near_colors(ab, self.palette.to(ab.device), self.sigma))
+        ab, palette = F.interpolate(ab, pred.shape[-2:], mode='area'), self.palette.to(ab.device)
+        safe, *vivid = pred.split(len(palette), 1)
+        logits, true = (o.movedim(1, -1).flatten(0, 2) for o in (safe, ab)) # [pixels,K], [pixels,2]
+        loss = F.cross_entropy(logits, near_colors(true, palette, self.sigma))
+        return loss + sum(self.vivid(mean_color(o.softmax(1), palette), ab) for o in vivid)
 
 # %% ../nbs/04_losses.ipynb #00000009
 def _bce(x, y): return F.binary_cross_entropy_with_logits(x, torch.full_like(x, y))

@@ -6,13 +6,13 @@ from PIL import Image
 from colorize_fastai.aged import age_photo
 from colorize_fastai.color import recolor
 from colorize_fastai.export import to_onnx
-from colorize_fastai.generator import pix2pix_generator, unet_generator
+from colorize_fastai.generator import heads, pix2pix_generator, unet_generator
 from colorize_fastai.inference import Colorizer, _framed, _rows, _span, joined, seen_L, windows
 from colorize_fastai.marks import SOURCE_TYPE, _iptc, _parsed
 from colorize_fastai.metadata import read_meta
 from colorize_fastai.nature import find_frame
 from colorize_fastai.photo import read_rgb, sample_photos
-from colorize_fastai.weights import save_weights, weights_info
+from colorize_fastai.weights import default_weights, save_weights, weights_info
 
 root = Path(__file__).resolve().parent.parent
 page = root/'nbs'/'colorizer'
@@ -24,15 +24,17 @@ needs_node = pytest.mark.skipif(not shutil.which('node'), reason='needs node')
 def folder(tmp_path_factory): return tmp_path_factory.mktemp('export')
 
 @pytest.fixture(scope='module')
-def palette(folder):
+def weights(folder):
+    "A file for each kind of head, and None for the packaged weights"
     torch.manual_seed(0)
-    net = unet_generator('tf_efficientnet_lite0', pretrained=False, head='palette', channels=(32, 16, 16))
-    torch.nn.init.normal_(net.head.weight, std=.5)
-    return save_weights(net, folder/'palette.safetensors', vivid=dict(temperature=.3, spread=20), vividness=.25, load_size=96)
+    nets = {o: unet_generator('tf_efficientnet_lite0', pretrained=False, head=o, channels=(32, 16, 16)) for o in heads}
+    for head in (nets['palette'].head, nets['vivid'].head, nets['vivid'].vivid[1]): torch.nn.init.normal_(head.weight, std=.5)
+    meta = dict(vivid=dict(temperature=.3, spread=20), vividness=.25, load_size=96)
+    return {default_weights: None, **{k: save_weights(o, folder/f'{k}.safetensors', **meta) for k,o in nets.items()}}
 
 @pytest.fixture(scope='module')
-def models(folder, palette):
-    return {(n, half): to_onnx(w, folder/f'{n}{half}.onnx', half=half) for n,w in (('daylight', None), ('palette', palette)) for half in (True, False)}
+def models(folder, weights):
+    return {(n, half): to_onnx(w, folder/f'{n}{half}.onnx', half=half) for n,w in weights.items() for half in (True, False)}
 
 def run(file, *pairs):
     "ab of each (L, vividness)"
@@ -50,33 +52,33 @@ def farthest(file, weights, shapes=((1, 1, 1), (1, 32, 64), (2, 33, 31), (1, 160
 
 @needs_onnx
 @pytest.mark.parametrize('half,limit', [(False, 1e-3), (True, 1e-2)])
-@pytest.mark.parametrize('name', ['daylight', 'palette'])
-def test_parity(models, palette, name, half, limit): assert farthest(models[name, half], palette if name == 'palette' else None) <= limit
+@pytest.mark.parametrize('name', [default_weights, *heads])
+def test_parity(models, weights, name, half, limit): assert farthest(models[name, half], weights[name]) <= limit
 
 @needs_onnx
 def test_the_dial_turns(models):
     L = torch.rand(1, 1, 64, 64)*2 - 1
-    for name in ('daylight', 'palette'):
+    for name in (default_weights, *heads):
         a, b = run(models[name, True], (L, 0.), (L, 1.))
         assert np.abs(b - a).max() > .01
         a, b = (o - o.mean((2, 3), keepdims=True) for o in (a, b))
         straight = np.allclose(b, a*b.std()/a.std(), atol=1e-5)
-        assert straight == (name == 'daylight') # a palette is sharpened, too
+        assert straight == (name == 'ab') # a palette is sharpened, too, or mixed with a second one
 
 @needs_onnx
-def test_half_the_file_and_what_it_says(models, palette):
+def test_half_the_file_and_what_it_says(models, weights):
     import onnx
-    a, b = (models['daylight', o].stat().st_size for o in (True, False))
-    assert a < .52*b and a < 11e6
-    for name,w in (('daylight', None), ('palette', palette)):
+    a, b = (models[default_weights, o].stat().st_size for o in (True, False))
+    assert a < .52*b and a < 16e6
+    for name,w in weights.items():
         m, info = onnx.load(models[name, True]), weights_info(w)
         facts = {o.key: o.value for o in m.metadata_props}
         assert facts['name'] == name and facts['sha256'] == info['sha256'] and facts['size'] == str(info['load_size'])
         assert float(facts['vividness']) == info['vividness'] and float(facts['ab_scale']) == 110
-        assert float(facts['temperature_at_1']) == (.3 if name == 'palette' else 1)
+        assert float(facts['temperature_at_1']) == (1 if name in ('ab', default_weights) else .3)
 
 @needs_onnx
-def test_same_file_twice(models, folder): assert to_onnx(None, folder/'again.onnx').read_bytes() == models['daylight', True].read_bytes()
+def test_same_file_twice(models, folder): assert to_onnx(None, folder/'again.onnx').read_bytes() == models[default_weights, True].read_bytes()
 
 @needs_onnx
 @pytest.mark.parametrize('norm', ['batch', 'instance'])
@@ -98,7 +100,7 @@ blocked = 'import sys; sys.modules["torch"] = None; sys.argv = sys.argv[1:]; exe
 def test_example_without_torch(models, folder, name):
     photo = folder/f'{name}.png'
     read_rgb((sample_photos() | sample_photos(grey=True))[name]).crop((3, 0, 500, 400)).save(photo)
-    cmd = [sys.executable, '-c', blocked, page/'colorize.py', models['daylight', True], photo, folder/'colored.png']
+    cmd = [sys.executable, '-c', blocked, page/'colorize.py', models[default_weights, True], photo, folder/'colored.png']
     r = subprocess.run(cmd, capture_output=True, text=True)
     assert r.returncode == 0, r.stderr
     ours, theirs = (np.array(o).astype(int) for o in (Image.open(folder/'colored.png'), Colorizer(device='cpu')(photo)))
@@ -248,7 +250,7 @@ def test_what_the_page_lacks_is_said(monkeypatch, tmp_path, capsys):
 @needs_node
 def test_the_page_knows_the_answer_to_its_pattern(models, folder):
     L = np.frombuffer(node(folder, 'const out = A.pattern().data'), np.float32).reshape(1, 1, 32, 32)
-    said = runpy.run_path(str(root/'.ci'/'colorizer.py'))['probe'](models['daylight', True], .5)
+    said = runpy.run_path(str(root/'.ci'/'colorizer.py'))['probe'](models[default_weights, True], .5)
     ab = Colorizer(device='cpu').predict_ab(torch.tensor(L), .5).numpy().ravel()
     assert len(said) == 32 and np.abs(np.array(said) - ab[::64]).max() < 1e-4
     assert np.abs(L).max() <= 1 and np.abs(said).max() > .02 # a card that says nothing would be found out

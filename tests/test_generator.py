@@ -178,6 +178,18 @@ def test_sharper_is_nearer_to_the_likeliest():
     with torch.no_grad(): far = [(net(torch.zeros(1, 1, 32, 32), temperature=t)[0,:,16,16] - net.palette[vivid]).norm()*110 for t in (1., .2, .1)]
     assert far[0] > 60 and far[0] > far[1] > far[2] and far[2] < 1
 
+def test_vivid_answers_are_those_of_a_net_with_the_second_level():
+    torch.manual_seed(0)
+    net, x = unet_generator(**SMALL, head='vivid').eval(), torch.rand(2, 1, 40, 56)*2 - 1
+    for o in (net.head, net.vivid[1], *(m for m in net.vivid[0].modules() if isinstance(m, torch.nn.Conv2d))): torch.nn.init.normal_(o.weight, std=.3)
+    one, two = (unet_generator(**SMALL, head='palette').eval() for _ in range(2))
+    for o in (one, two): o.load_state_dict({k: v for k,v in net.state_dict().items() if not k.startswith('vivid')})
+    two.decoder[-1].load_state_dict(net.vivid[0].state_dict()); two.head.load_state_dict(net.vivid[1].state_dict())
+    with torch.no_grad():
+        safe, vivid = one(x, temperature=.7), two(x, temperature=.7)
+        assert (safe - vivid).abs().max()*110 > 3
+        for v in (0., .3, 1.): torch.testing.assert_close(net(x, temperature=.7, vividness=v), safe.lerp(vivid, v))
+
 def test_heads():
-    with pytest.raises(ValueError, match=r"'classes'.*'ab', 'palette'"): unet_generator(pretrained=False, head='classes')
+    with pytest.raises(ValueError, match=r"'classes'.*'ab', 'palette', 'vivid'"): unet_generator(pretrained=False, head='classes')
     with pytest.raises(ValueError, match="wants decoder='light'"): unet_generator(pretrained=False, decoder='dynamic', head='palette')

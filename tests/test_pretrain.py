@@ -5,6 +5,7 @@ from conftest import save_crops
 from colorize_fastai.data import colorize_dls
 from colorize_fastai.generator import unet_generator
 from colorize_fastai.pretrain import colorize_learner
+from colorize_fastai.losses import colorfulness_loss
 from colorize_fastai.train import pretrain
 from colorize_fastai.weights import load_generator, weights_info
 
@@ -38,6 +39,20 @@ def test_same_seed_same_weights(dls):
         quiet_fit(learn, 1)
         nets.append(learn.model.state_dict())
     assert all(torch.equal(v, nets[1][k]) for k, v in nets[0].items())
+
+def test_vivid_answers_are_learned_beside_the_safe_ones(dls):
+    "and change nothing about those"
+    nets = {}
+    for head in ('palette', 'vivid'):
+        torch.manual_seed(3); dls.train.set_epoch(0)
+        learn = colorize_learner(dls, metrics=[], precision='fp32', head=head, **NET)
+        quiet_fit(learn, 1)
+        nets[head] = {k: v.clone() for k,v in learn.model.state_dict().items()}
+    assert all(torch.allclose(v, nets['vivid'][k], rtol=1e-3, atol=1e-5) for k,v in nets['palette'].items())
+    quiet_fit(learn, 30, 5e-3)
+    L, true = next(iter(dls.train.new(augment=False, shuffle=False, load_size=64, drop_last=False, bs=64)))
+    with torch.no_grad(): off = [colorfulness_loss(learn.model.eval()(L, vividness=v), true) for v in (0., 1.)]
+    assert off[1] < .8*off[0]
 
 def test_metrics_of_the_epoch_are_photo_metrics(dls):
     learn = colorize_learner(dls, **NET)
