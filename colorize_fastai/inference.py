@@ -276,8 +276,8 @@ class Colorizer:
     ) -> 'Colorizer':
         "A colorizer with a net that exists already"
         self = cls.__new__(cls)
-        self.net, self.size, self.vividness, self.vivid = net, _checked(size), _checked_vividness(vividness), vivid_of(dict(args=getattr(net, 'recipe', ('', {}))[1]))
-        self.weights = '' # nobody knows
+        self.net, self.size, self.vividness = net, _checked(size), _checked_vividness(vividness)
+        self.vivid, self.weights = vivid_of(dict(args=getattr(net, 'recipe', ('', {}))[1])), '' # nobody knows
         return self
     @classmethod
     def from_learner(cls,
