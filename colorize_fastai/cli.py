@@ -353,8 +353,8 @@ examples:
   colorize-train photos/ --out run
   colorize-train photos/ --out small --preset quick --pretrain-epochs 10
   colorize-train photos/ --out vivid --generator run/pretrained.safetensors --lambda-l1 50
-  colorize-train photos/ --out mine --start daylight --lr 5e-4        go on training what comes along
-  colorize-train facades/ --task pairs --direction BtoA --from daylight --out facades
+  colorize-train photos/ --out mine --start noon --lr 5e-4        go on training what comes along
+  colorize-train facades/ --task pairs --direction BtoA --from noon --out facades
       FOLDER holds files of two pictures side by side, or folders A and B with pictures of equal names; it may be the URL of
       an archive. Held out are those whose name begins with val; those with test are left alone
   colorize-train coco --out coco --bs 32        COCO's sample of 21,837 photos, downloaded once
@@ -532,7 +532,7 @@ network that has never met the weights recognizes (the judge); LPIPS and FID whe
 # %% ../nbs/28_cli.ipynb #e2800004
 _evaluate_examples = '''
 examples:
-  colorize-evaluate daylight photos/
+  colorize-evaluate noon photos/
   colorize-evaluate RUN photos/ --split RUN/split.csv --csv scores.csv     on the photos held out from the training
   colorize-evaluate --pred their_results/ photos/ --figure theirs.pdf      another program's pictures
 

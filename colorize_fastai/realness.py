@@ -18,9 +18,11 @@ from .discriminator import input_range
 from .inference import as_photo, seen_size
 from .machine import compute_device, keep_modes
 from .photo import resize_pixels
-from .weights import WeightsError, default_weights, load_net, packaged_weights, weights_info
+from .weights import WeightsError, load_net, packaged_weights, weights_info
 
 # %% ../nbs/40_realness.ipynb #40000008
+_packaged = 'daylight' # named after the weights that it was trained against, which came before those of today
+
 def _file(weights):
     "The file of a discriminator: a packaged name, a file, or a run directory"
     named = packaged_weights(discriminators=True)
@@ -33,7 +35,7 @@ def _file(weights):
 
 # %% ../nbs/40_realness.ipynb #4000000a
 def load_discriminator(
-    weights: str|Path = default_weights, # a file, a run directory, or the name of packaged weights that it was trained against
+    weights: str|Path = _packaged, # a file, a run directory, or the name of packaged weights that it was trained against
     device: str|torch.device = 'cpu', # where to put it
 ) -> nn.Module: # (L [B,1,H,W], ab [B,2,H,W]) → logits, in evaluation mode; `.load_size`: the short side at which it learned, or None
     "The discriminator that a weights file holds"
@@ -87,7 +89,7 @@ def _score(logits): return float(np.quantile(logits.numpy(), .1))
 # %% ../nbs/40_realness.ipynb #40000018
 def realness(
     photo, # what `Colorizer` takes: a file, its bytes, a picture, a `Photo`, an array, a tensor [C,H,W]; in color
-    discriminator: nn.Module|str|Path = default_weights, # a net, or as for `load_discriminator`
+    discriminator: nn.Module|str|Path = _packaged, # a net, or as for `load_discriminator`
     size: int = None, # short side, in pixels, of what it sees; None: that of the photos on which it learned, or 256 if it does not say
     device: str|torch.device = None, # where to compute; None: the GPU if there is one; a net stays where it is
 ) -> tuple: # (score, map [H,W] of probabilities from 0 to 1, of the photo's size)
@@ -101,7 +103,7 @@ def realness(
 # %% ../nbs/40_realness.ipynb #4000001a
 def show_realness(
     photo, # as for `realness`
-    discriminator: nn.Module|str|Path = default_weights, # as for `realness`
+    discriminator: nn.Module|str|Path = _packaged, # as for `realness`
     title: str = '', # over the photo
     **kwargs # `size` and `device` of `realness`
 ):

@@ -72,7 +72,7 @@ def save_weights(
     return Path(path)
 
 # %% ../nbs/23_weights.ipynb #00000014
-default_weights = 'daylight' # the packaged weights that are used unless others are asked for
+default_weights = 'noon' # the packaged weights that are used unless others are asked for
 _critic = '.discriminator.safetensors'
 
 def packaged_weights(
