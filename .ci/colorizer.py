@@ -41,7 +41,7 @@ def probe(model, vividness):
     import onnxruntime
     i = np.arange(1024)
     L = (i*i % 97/48.5 - 1).astype(np.float32).reshape(1, 1, 32, 32)
-    ab, = onnxruntime.InferenceSession(model, providers=['CPUExecutionProvider']).run(None, dict(L=L, vividness=np.array(vividness, np.float32)))
+    ab, = onnxruntime.InferenceSession(model, providers=['CPUExecutionProvider']).run(['net_ab'], dict(L=L, vividness=np.array(vividness, np.float32)))
     return [round(float(o), 5) for o in ab.flat[::64]]
 
 def make(out, weights=None, alone=False):
@@ -58,7 +58,7 @@ def make(out, weights=None, alone=False):
         vendor(new/'ort')
         model = to_onnx(weights, new/'colorizer.onnx')
         facts = {o.key: o.value for o in onnx.load(model).metadata_props}
-        numbers = {k: float(facts[k]) for k in ('vividness', 'spread_at_1', 'most_spread', 'temperature_at_1')}
+        numbers = {k: float(facts[k]) for k in ('vividness', 'spread_at_1', 'most_spread', 'temperature_at_1', 'answers')}
         size = {k: (new/'ort'/f'{k}.gz').stat().st_size for k in builds} | dict(model=model.stat().st_size)
         facts = {k: facts[k] for k in ('name', 'sha256')} | dict(size=int(facts['size']), **numbers, bytes=size, runtime=ort)
         facts['probe'] = probe(model, numbers['vividness'])

@@ -60,7 +60,7 @@ def _median(
 
 # %% ../nbs/36_export.ipynb #e3600000f
 class _Dial(nn.Module):
-    "A generator with the dial: (L [B,1,H,W], vividness []) → ab [B,2,H,W]"
+    "A generator with the dial: (L [B,1,H,W], vividness []) → ab [B,2,H,W], and what it was before `spread_out`"
     def __init__(self, net, vivid):
         super().__init__()
         self.net, self.vivid, self.multiple = _fixed(net), vivid, getattr(net, 'multiple', 32)
@@ -72,7 +72,7 @@ class _Dial(nn.Module):
             small = self.net.colors(self.net.small(x), self.vivid['temperature']**vividness, vividness, _median)
             ab = self.net.enlarged(small, h, w)
         else: ab = self.net(x)[..., :h, :w]
-        return spread_out(ab, vividness, self.vivid['spread'])
+        return spread_out(ab, vividness, self.vivid['spread']), ab
 
 # %% ../nbs/36_export.ipynb #e36000012
 def _halved(model):
@@ -103,7 +103,7 @@ def _traced(dial):
         warnings.simplefilter('ignore') # that there is another exporter, and that Python's decisions are not recorded
         torch.onnx.export(dial, (torch.zeros(2, 1, 70, 101), torch.tensor(.5)), file, dynamo=False, opset_version=17,
             training=torch.onnx.TrainingMode.PRESERVE, # otherwise normalization is multiplied into the weights: no longer 16 bits
-            input_names=['L', 'vividness'], output_names=['ab'], dynamic_axes=dict(L=free, ab=free))
+            input_names=['L', 'vividness'], output_names=['ab', 'net_ab'], dynamic_axes=dict(L=free, ab=free, net_ab=free))
     return onnx.load_from_string(file.getvalue())
 
 # %% ../nbs/36_export.ipynb #e36000018
@@ -115,6 +115,7 @@ def _facts(weights, info):
         size=best_size(weights), vividness=info.get('vividness', 0),
         spread_at_1=vivid['spread'], most_spread=MOST_SPREAD,
         temperature_at_1=vivid['temperature'] if info['args'].get('head', 'ab') != 'ab' else 1,
+        answers=2 if info['args'].get('head') == 'vivid' else 1,
         L='L*/50 - 1', ab='a*b*/110', ab_scale=AB_SCALE, made_by='colorize_fastai', terms=info.get('licence', ''))
     return {k: str(v) for k,v in facts.items()}
 

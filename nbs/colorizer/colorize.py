@@ -23,7 +23,7 @@ im = ImageOps.exif_transpose(Image.open(photo)).convert('RGB')
 scale = int(facts['size'])/min(im.size)
 small = im.resize([max(1, round(n*scale)) for n in im.size], Image.Resampling.BICUBIC)
 L = lightness(small)[None,None]/50 - 1
-ab, = net.run(None, {'L': L.astype(np.float32), 'vividness': np.array(facts['vividness'], np.float32)})
+ab, = net.run(['ab'], {'L': L.astype(np.float32), 'vividness': np.array(facts['vividness'], np.float32)})
 ab = [np.asarray(Image.fromarray(o*110).resize(im.size, Image.Resampling.BILINEAR)) for o in ab[0]]
 
 L, s = lightness(im), 0 # the lightness of the photo itself, in full size

@@ -71,8 +71,9 @@ async function opened() {
   const options = {executionProviders: [build === 'wasm' ? 'wasm' : 'webgpu'], logSeverityLevel: 3} // errors only
   const session = await ort.InferenceSession.create(new Uint8Array(file), options)
   return async ({data, width, height}, vividness) => {
-    const {ab} = await session.run({L: new ort.Tensor('float32', data, [1, 1, height, width]), vividness: new ort.Tensor('float32', [vividness], [])})
-    return {data: ab.data, width, height}
+    const feeds = {L: new ort.Tensor('float32', data, [1, 1, height, width]), vividness: new ort.Tensor('float32', [vividness], [])}
+    const {net_ab} = await session.run(feeds, ['net_ab'])
+    return {data: net_ab.data, width, height}
   }
 }
 
@@ -130,13 +131,12 @@ function pixelsOf(bitmap, side = Infinity) {
 
 /** The map of color of a photo. */
 async function map(photo, vividness) {
-  const plain = facts.temperature_at_1 === 1 // then the dial comes after the net, which runs once
-  const at = plain ? 0 : vividness
+  const at = facts.temperature_at_1 === 1 && facts.answers === 1 ? 0 : vividness // the net itself has no dial, and runs once
   if (!photo.maps.has(at)) {
     if (photo.maps.size > 8) photo.maps.delete(photo.maps.keys().next().value)
     photo.maps.set(at, await seenInWindows(photo.L, L => net(L, at)))
   }
-  return plain ? spreadOut(photo.maps.get(at), vividness, facts.spread_at_1, facts.most_spread) : photo.maps.get(at)
+  return spreadOut(photo.maps.get(at), vividness, facts.spread_at_1, facts.most_spread)
 }
 
 async function painted(pixels, photo, {vividness, saturation}) {
