@@ -76,6 +76,7 @@ def test_half_the_file_and_what_it_says(models, weights):
         assert facts['name'] == name and facts['sha256'] == info['sha256'] and facts['size'] == str(info['load_size'])
         assert float(facts['vividness']) == info['vividness'] and float(facts['ab_scale']) == 110
         assert float(facts['temperature_at_1']) == (1 if name in ('ab', default_weights) else .3)
+        assert facts['answers'] == ('2' if name in ('vivid', default_weights) else '1')
 
 @needs_onnx
 def test_same_file_twice(models, folder): assert to_onnx(None, folder/'again.onnx').read_bytes() == models[default_weights, True].read_bytes()
